@@ -43,6 +43,8 @@ pub enum FileErrorKind {
     Changed,
     /// The sender went away before the end.
     Cut,
+    /// The sender was silent for too long.
+    Stalled,
     /// The agent has too many files open.
     Busy,
     /// Anything else that the kernel says.
@@ -69,6 +71,7 @@ impl FileErrorKind {
             Self::TooDeep => ("too_deep", StatusCode::CONFLICT),
             Self::Changed => ("changed_while_read", StatusCode::CONFLICT),
             Self::Cut => ("upload_cut", StatusCode::BAD_REQUEST),
+            Self::Stalled => ("upload_stalled", StatusCode::REQUEST_TIMEOUT),
             Self::Busy => ("too_many_open_files", StatusCode::SERVICE_UNAVAILABLE),
             Self::Io(_) => ("io_error", StatusCode::INTERNAL_SERVER_ERROR),
         }
@@ -116,6 +119,7 @@ impl std::fmt::Display for FileErrorKind {
             Self::TooDeep => "the directories are nested too deeply",
             Self::Changed => "it became shorter while it was read",
             Self::Cut => "the upload ended early; the former content is unchanged",
+            Self::Stalled => "the upload made no progress; the former content is unchanged",
             Self::Busy => "too many files are open; try again",
             Self::Io(errno) => return errno.fmt(f),
         })
@@ -147,6 +151,7 @@ impl FileError {
         let kind = match (Errno::from_io_error(error), error.kind()) {
             (Some(errno), _) => FileErrorKind::from_errno(errno),
             (None, io::ErrorKind::UnexpectedEof) => FileErrorKind::Cut,
+            (None, io::ErrorKind::TimedOut) => FileErrorKind::Stalled,
             (None, io::ErrorKind::StorageFull) => FileErrorKind::NoSpace,
             (None, _) => FileErrorKind::Io(Errno::IO),
         };
