@@ -71,8 +71,8 @@ where
     B: HttpBody<Data = Bytes>,
 {
     let mut query = Query::parse(request.uri().query())?;
-    let path = WorkspacePath::from_url(encoded_path)
-        .map_err(|reason| bad_path(encoded_path, reason))?;
+    let path =
+        WorkspacePath::from_url(encoded_path).map_err(|reason| bad_path(encoded_path, reason))?;
     match *request.method() {
         Method::GET => {
             query.finish()?;
@@ -82,9 +82,7 @@ where
             query.finish()?;
             head(context, path).await
         }
-        Method::PUT if encoded_path.ends_with('/') => {
-            Err(bad_path(encoded_path, PathError::Empty))
-        }
+        Method::PUT if encoded_path.ends_with('/') => Err(bad_path(encoded_path, PathError::Empty)),
         Method::PUT => {
             let options = write_options(context, &mut query)?;
             query.finish()?;

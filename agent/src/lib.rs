@@ -1,2 +1,3 @@
 //! placeholder
 pub mod files;
+pub mod sync;

@@ -4,13 +4,16 @@
 //! the name may be: so nothing here can reach outside of the directory, whatever other processes
 //! rename or link meanwhile. Errors are the kernel's; the callers know the whole path.
 
-use std::{fs::File, os::fd::{BorrowedFd, OwnedFd}};
+use std::{
+    fs::File,
+    os::fd::{BorrowedFd, OwnedFd},
+};
 
 use rustix::{
     fs::{
         AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, Timespec, Timestamps, UTIME_OMIT,
-        fchmod, fstat, fsync, mkdirat, openat, readlinkat, renameat, statat, symlinkat, unlinkat,
-        utimensat,
+        fchmod, fstat, fsync, futimens, mkdirat, openat, readlinkat, renameat, statat, symlinkat,
+        unlinkat, utimensat,
     },
     io::{Errno, Result},
 };
@@ -131,6 +134,11 @@ impl Directory {
     /// Sets the permission bits of this directory.
     pub fn set_own_mode(&self, mode: u32) -> Result<()> {
         fchmod(self.fd()?, mode_bits(mode))
+    }
+
+    /// Sets the modification time of this directory.
+    pub fn set_own_modified(&self, time: FileTime) -> Result<()> {
+        futimens(self.fd()?, &timestamps(time))
     }
 
     /// Makes renames in this directory durable.

@@ -55,9 +55,8 @@ fn try_write(
     write!(outlet, "{{\"path\":{},\"entries\":[", serde_json::to_string(&shown)?)?;
     let mut separator = "";
     while let Some(entry) = directory.next_entry() {
-        let (name, _) = entry.map_err(|errno| {
-            io::Error::other(FileError::from_errno("list", path, errno))
-        })?;
+        let (name, _) =
+            entry.map_err(|errno| io::Error::other(FileError::from_errno("list", path, errno)))?;
         let Ok(name) = Name::parse(&name) else { continue };
         if name.is_temporary() {
             continue;

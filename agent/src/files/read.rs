@@ -55,10 +55,10 @@ impl OpenFile {
     /// The answer to `GET`.
     pub(super) fn answer(self) -> Response<Body> {
         match self.content {
-            Some(content) => {
-                respond(&self.metadata, length_of(&content), full(content))
+            Some(content) => respond(&self.metadata, length_of(&content), full(content)),
+            None => {
+                respond(&self.metadata, self.metadata.size, stream(self.file, self.metadata.size))
             }
-            None => respond(&self.metadata, self.metadata.size, stream(self.file, self.metadata.size)),
         }
     }
 }

@@ -89,7 +89,8 @@ impl Root {
             match visit {
                 Ok(Visit::Entry(Kind::Directory)) => swept.complete &= walk.enter().is_ok(),
                 Ok(Visit::Entry(kind)) => {
-                    let removed = walk.with_entry(|directory, name| sweep_one(directory, name, kind));
+                    let removed =
+                        walk.with_entry(|directory, name| sweep_one(directory, name, kind));
                     swept.removed += u64::from(removed == Ok(true));
                 }
                 Ok(Visit::Left) => {}

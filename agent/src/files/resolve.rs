@@ -58,9 +58,9 @@ impl Resolver {
     /// EPERM, a kernel without it ENOSYS; neither says anything about the path, which is `.`.
     pub(super) fn probe(base: &Directory) -> Self {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = base.fd().and_then(|base| {
-            openat2(base, ".", flags, Mode::empty(), ResolveFlags::BENEATH)
-        });
+        let opened = base
+            .fd()
+            .and_then(|base| openat2(base, ".", flags, Mode::empty(), ResolveFlags::BENEATH));
         if opened.is_ok() { Self::Openat2 } else { Self::Walk }
     }
 

@@ -111,8 +111,7 @@ impl Root {
         links: Links,
     ) -> Result<Directory, FileError> {
         let fd = self.resolve("open directory", path, DIRECTORY_FLAGS, links)?;
-        Directory::from_fd(fd)
-            .map_err(|errno| FileError::from_errno("open directory", path, errno))
+        Directory::from_fd(fd).map_err(|errno| FileError::from_errno("open directory", path, errno))
     }
 
     /// Opens a directory, making it and those above it where they are missing.

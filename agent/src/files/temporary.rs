@@ -33,8 +33,7 @@ pub struct TemporaryFile<'d> {
 impl<'d> TemporaryFile<'d> {
     /// Makes one in `directory`, readable by the owner alone until it is published.
     pub fn create(directory: &'d Directory) -> Result<Self> {
-        let (name, file) =
-            with_fresh_name(|name| directory.create_new(name, 0o600))?;
+        let (name, file) = with_fresh_name(|name| directory.create_new(name, 0o600))?;
         let temporary = Self { directory, name, file };
         // Without locks (some network file systems) the sweep leaves such files alone.
         match flock(&temporary.file, FlockOperation::NonBlockingLockExclusive) {
@@ -91,9 +90,8 @@ pub fn replace_with_symlink(
 ) -> Result<()> {
     let (temporary, ()) = with_fresh_name(|fresh| directory.make_symlink(target, fresh))?;
     let fresh = Name::parse(temporary.as_bytes()).map_err(|_| Errno::INVAL)?;
-    let renamed = directory
-        .set_modified(fresh, modified)
-        .and_then(|()| directory.rename(fresh, name));
+    let renamed =
+        directory.set_modified(fresh, modified).and_then(|()| directory.rename(fresh, name));
     if renamed.is_err() {
         remove_quietly(directory, &temporary);
     }
