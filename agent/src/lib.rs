@@ -1,3 +1,4 @@
 //! placeholder
+pub mod client;
 pub mod files;
 pub mod sync;

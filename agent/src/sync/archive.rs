@@ -10,7 +10,7 @@ pub mod writer;
 
 use std::io;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::pax::MalformedRecord;
 use crate::files::{
@@ -126,7 +126,7 @@ impl ReadError {
 }
 
 /// Why an entry is not in an archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SkipReason {
     /// A named pipe.
@@ -177,7 +177,7 @@ impl SkipReason {
 }
 
 /// An entry that was left out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     /// Its path, fit for printing.
     pub path: String,
@@ -186,7 +186,7 @@ pub struct Skipped {
 }
 
 /// What a transfer moved.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Report {
     /// Regular files.
     pub files: u64,
