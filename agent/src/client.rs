@@ -7,3 +7,6 @@ pub mod list;
 pub mod progress;
 pub mod pull;
 pub mod push;
+
+#[cfg(test)]
+mod tests;

@@ -66,6 +66,13 @@ pub struct PushArgs {
     pub json: bool,
 }
 
+impl PushArgs {
+    /// The arguments of `push DIR`.
+    pub fn for_directory(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), remote: None, exclude: ExcludeArgs::default(), json: false }
+    }
+}
+
 /// Runs the subcommand and prints its result.
 ///
 /// # Errors

@@ -4,6 +4,11 @@
 //! the name may be: so nothing here can reach outside of the directory, whatever other processes
 //! rename or link meanwhile. Errors are the kernel's; the callers know the whole path.
 
+#![expect(
+    clippy::missing_errors_doc,
+    reason = "every error is the errno of the system call that the name says"
+)]
+
 use std::{
     fs::File,
     os::fd::{BorrowedFd, OwnedFd},
@@ -174,7 +179,7 @@ pub(super) fn mode_bits(mode: u32) -> Mode {
 /// A modification time as the kernel takes it, the access time left alone.
 pub(super) fn timestamps(modified: FileTime) -> Timestamps {
     Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT.into() },
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec {
             tv_sec: modified.seconds,
             tv_nsec: modified.nanoseconds.into(),

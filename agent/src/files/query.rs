@@ -58,7 +58,8 @@ impl Query {
     /// [`QueryError::BadEscape`].
     pub fn parse(query: Option<&str>) -> Result<Self, QueryError> {
         let decode = |text: &str| {
-            percent_decode(text.replace('+', " ").as_bytes()).map_err(|_| QueryError::BadEscape)
+            percent_decode(text.replace('+', " ").as_bytes())
+                .map_err(|_cause| QueryError::BadEscape)
         };
         let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
         let decoded = pairs.map(|pair| {

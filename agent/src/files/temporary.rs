@@ -6,6 +6,11 @@
 //! the process dies in whatever way, so that the sweep at the next start can tell litter from the
 //! work of another process.
 
+#![expect(
+    clippy::missing_errors_doc,
+    reason = "every error is the errno of the system call that failed"
+)]
+
 use std::{fs::File, io, io::Write};
 
 use rustix::{
@@ -61,7 +66,8 @@ impl<'d> TemporaryFile<'d> {
     /// is an error.
     pub fn publish(self, name: Name<'_>) -> Result<()> {
         // Dropping `self` afterwards finds nothing to remove under the temporary name.
-        self.directory.rename(Name::parse(self.name.as_bytes()).map_err(|_| Errno::INVAL)?, name)
+        self.directory
+            .rename(Name::parse(self.name.as_bytes()).map_err(|_reason| Errno::INVAL)?, name)
     }
 }
 
@@ -89,7 +95,7 @@ pub fn replace_with_symlink(
     modified: FileTime,
 ) -> Result<()> {
     let (temporary, ()) = with_fresh_name(|fresh| directory.make_symlink(target, fresh))?;
-    let fresh = Name::parse(temporary.as_bytes()).map_err(|_| Errno::INVAL)?;
+    let fresh = Name::parse(temporary.as_bytes()).map_err(|_reason| Errno::INVAL)?;
     let renamed =
         directory.set_modified(fresh, modified).and_then(|()| directory.rename(fresh, name));
     if renamed.is_err() {
@@ -102,7 +108,7 @@ fn with_fresh_name<T>(mut make: impl FnMut(Name<'_>) -> Result<T>) -> Result<(St
     let mut attempts = 0;
     loop {
         let name = format!("{TEMPORARY_PREFIX}{:016x}", fastrand::u64(..));
-        let parsed = Name::parse(name.as_bytes()).map_err(|_| Errno::INVAL)?;
+        let parsed = Name::parse(name.as_bytes()).map_err(|_reason| Errno::INVAL)?;
         match make(parsed) {
             Err(Errno::EXIST) if attempts < MAX_ATTEMPTS => attempts += 1,
             made => return made.map(|made| (name, made)),

@@ -145,7 +145,7 @@ impl Outlet {
     }
 
     fn send(&self, part: Result<Option<Bytes>, BoxError>) -> io::Result<()> {
-        self.parts.blocking_send(part).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.parts.blocking_send(part).map_err(|_cause| io::ErrorKind::BrokenPipe.into())
     }
 }
 

@@ -39,27 +39,6 @@ impl Walk {
         Self { levels: vec![directory], path: WorkspacePath::root(), at_entry: false }
     }
 
-    /// Goes on. After an error about one entry the walk can be continued.
-    ///
-    /// # Errors
-    /// When a directory cannot be read, or a path is longer than can be named.
-    pub fn next(&mut self) -> Option<Result<Visit, FileError>> {
-        if std::mem::take(&mut self.at_entry) {
-            self.path.pop();
-        }
-        loop {
-            let Some(entry) = self.levels.last_mut()?.next_entry() else { return self.leave() };
-            let found = entry
-                .map_err(|errno| FileError::from_errno("list", &self.path, errno))
-                .and_then(|(name, kind)| self.arrive(&name, kind));
-            match found {
-                Ok(None) => {}
-                Ok(Some(kind)) => return Some(Ok(Visit::Entry(kind))),
-                Err(error) => return Some(Err(error)),
-            }
-        }
-    }
-
     /// Goes into the directory that was just met. A link that took its place is refused.
     ///
     /// # Errors
@@ -121,6 +100,28 @@ impl Walk {
                 Ok(None)
             }
             Err(errno) => Err(FileError::from_errno("examine", &self.path, errno)),
+        }
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Result<Visit, FileError>;
+
+    /// Goes on. An error is about one directory or entry; the walk can be continued after it.
+    fn next(&mut self) -> Option<Self::Item> {
+        if std::mem::take(&mut self.at_entry) {
+            self.path.pop();
+        }
+        loop {
+            let Some(entry) = self.levels.last_mut()?.next_entry() else { return self.leave() };
+            let found = entry
+                .map_err(|errno| FileError::from_errno("list", &self.path, errno))
+                .and_then(|(name, kind)| self.arrive(&name, kind));
+            match found {
+                Ok(None) => {}
+                Ok(Some(kind)) => return Some(Ok(Visit::Entry(kind))),
+                Err(error) => return Some(Err(error)),
+            }
         }
     }
 }

@@ -69,7 +69,8 @@ pub fn write(
     let fail = |errno| FileError::from_errno("write", path, errno);
     let (directory, name) = root.parent("write", path, Missing::Create)?;
     let replaced = what_stands_there(&directory, name).map_err(fail)?;
-    let mode = options.mode.or(replaced.and_then(|replaced| replaced.mode)).unwrap_or(DEFAULT_MODE);
+    let former_mode = replaced.and_then(|replaced| replaced.mode);
+    let mode = options.mode.or(former_mode).unwrap_or(DEFAULT_MODE);
     let mut temporary = TemporaryFile::create(&directory).map_err(fail)?;
     let (size, sha256) = copy_and_hash(path, content, &mut temporary, options.max_bytes)?;
     temporary.set_mode(mode).map_err(fail)?;

@@ -151,7 +151,7 @@ impl<R: Read> ArchiveReader<R> {
     }
 
     fn header_size(&self, header: &Header) -> Result<u64, ReadError> {
-        header.entry_size().map_err(|_| self.refused(ArchiveFault::BadHeader))
+        header.entry_size().map_err(|_cause| self.refused(ArchiveFault::BadHeader))
     }
 
     fn read_extension(&mut self, header: &Header) -> Result<Vec<u8>, ReadError> {
