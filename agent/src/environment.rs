@@ -29,7 +29,8 @@ impl Environment {
         }
         let mut environment = Self(variables);
         if let Some(url) = proxy {
-            for (name, value) in [("HTTP_PROXY", url), ("HTTPS_PROXY", url), ("NO_PROXY", NO_PROXY)] {
+            for (name, value) in [("HTTP_PROXY", url), ("HTTPS_PROXY", url), ("NO_PROXY", NO_PROXY)]
+            {
                 environment.set(name, value);
                 // Programs disagree about the case, so both are set.
                 environment.set(name.to_lowercase(), value);

@@ -1,14 +1,7 @@
 //! Forwards: TCP ports on loopback inside the commands' network, each leading to a Unix socket
 //! outside of it. The way from a command to the proxy, in place of socat.
 
-use std::{
-    fmt, io,
-    net::SocketAddr,
-    path::PathBuf,
-    str::FromStr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use tokio::{io::copy_bidirectional_with_sizes, net::UnixStream, sync::Semaphore, time::timeout};
 use workspace_common::{

@@ -158,8 +158,9 @@ fn drop_privileges() -> io::Result<()> {
 /// What the network we were started in holds. A namespace that cannot be read counts as shared.
 fn inherited() -> Network {
     let Ok(interfaces) = fs::read_dir("/sys/class/net") else { return Network::Shared };
-    let leads_nowhere =
-        interfaces.flatten().all(|interface| leads_nowhere(&interface.file_name().to_string_lossy()));
+    let leads_nowhere = interfaces
+        .flatten()
+        .all(|interface| leads_nowhere(&interface.file_name().to_string_lossy()));
     if leads_nowhere { Network::LoopbackOnly } else { Network::Shared }
 }
 

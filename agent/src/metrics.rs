@@ -2,8 +2,8 @@
 //! that a caller chose.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder, core::Collector,
+    Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector,
 };
 
 use crate::isolate::Network;
@@ -59,12 +59,30 @@ impl Metrics {
             "Time from the start of a command to the exit of its leader",
         );
         Ok(Self {
-            commands: register(&registry, counters("commands_total", "Commands, by how they ended", "end"))?,
-            durations: register(&registry, Histogram::with_opts(histogram.buckets(DURATIONS.to_vec())))?,
-            requests: register(&registry, counters("requests_total", "Requests, by class of status", "status"))?,
+            commands: register(
+                &registry,
+                counters("commands_total", "Commands, by how they ended", "end"),
+            )?,
+            durations: register(
+                &registry,
+                Histogram::with_opts(histogram.buckets(DURATIONS.to_vec())),
+            )?,
+            requests: register(
+                &registry,
+                counters("requests_total", "Requests, by class of status", "status"),
+            )?,
             network: register(&registry, network_gauge())?,
-            forwards_open: register(&registry, IntGauge::new("workspace_agent_forwarded_connections", "Forwarded connections that are open"))?,
-            forwards: register(&registry, counters("forwards_total", "Forwarded connections, by result", "result"))?,
+            forwards_open: register(
+                &registry,
+                IntGauge::new(
+                    "workspace_agent_forwarded_connections",
+                    "Forwarded connections that are open",
+                ),
+            )?,
+            forwards: register(
+                &registry,
+                counters("forwards_total", "Forwarded connections, by result", "result"),
+            )?,
             registry,
         })
     }

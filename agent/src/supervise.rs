@@ -177,6 +177,11 @@ impl Engine {
         self.stdins.lock().remove(id);
     }
 
+    /// The stop that this engine takes part in.
+    pub fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
     /// How many commands are running.
     pub fn running(&self) -> usize {
         self.limit.saturating_sub(self.slots.available_permits())

@@ -64,10 +64,15 @@ pub struct Defaults {
 /// # Errors
 /// 400 with a code that says what is wrong with it.
 pub fn parse(body: &[u8], defaults: &Defaults) -> Result<ExecRequest, Problem> {
-    let wire: Wire = serde_json::from_slice(body)
-        .map_err(|error| Problem::bad_request("bad_json", format!("the body is not a request: {error}")))?;
-    let max_output_bytes =
-        in_range("max_output_bytes", wire.max_output_bytes, DEFAULT_OUTPUT_BYTES, 0..=MAX_OUTPUT_BYTES)?;
+    let wire: Wire = serde_json::from_slice(body).map_err(|error| {
+        Problem::bad_request("bad_json", format!("the body is not a request: {error}"))
+    })?;
+    let max_output_bytes = in_range(
+        "max_output_bytes",
+        wire.max_output_bytes,
+        DEFAULT_OUTPUT_BYTES,
+        0..=MAX_OUTPUT_BYTES,
+    )?;
     let timeout = wire
         .timeout_ms
         .map(|ms| in_range("timeout_ms", Some(ms), ms, 1..=MAX_TIMEOUT_MS))
@@ -85,7 +90,10 @@ pub fn parse(body: &[u8], defaults: &Defaults) -> Result<ExecRequest, Problem> {
         env: environment(wire.env, &defaults.environment)?,
         pipe_stdin: !matches!(stdin, Stdin::Null),
     };
-    Ok(ExecRequest { command: Request { spec, stdin, timeout, kill_grace: grace }, max_output_bytes })
+    Ok(ExecRequest {
+        command: Request { spec, stdin, timeout, kill_grace: grace },
+        max_output_bytes,
+    })
 }
 
 fn in_range<T: PartialOrd + std::fmt::Display>(
@@ -132,10 +140,7 @@ fn cwd(cwd: Option<String>, root: &Path) -> Result<std::path::PathBuf, Problem> 
     Ok(root.join(cwd))
 }
 
-fn environment(
-    own: BTreeMap<String, String>,
-    base: &Environment,
-) -> Result<Vec<CString>, Problem> {
+fn environment(own: BTreeMap<String, String>, base: &Environment) -> Result<Vec<CString>, Problem> {
     let mut environment = base.clone();
     for (name, value) in own {
         environment.set(name, value);
