@@ -1,4 +1,13 @@
-//! placeholder
+//! PID 1 of a workspace container: runs commands and moves files for an orchestrator.
+//!
+//! The life of a request: [`server`] binds every listener, then [`isolate`] takes the process out of
+//! the pod's network, then the runtime starts; [`router`] turns a request into an action; [`exec`],
+//! [`files`] and [`sync`] are the HTTP faces of the cores beneath them: [`supervise`] knows
+//! processes, `files::root` knows the file tree, and neither knows HTTP. [`forward`] is the way
+//! out: loopback ports inside the isolated network, each leading to a Unix socket.
+
 pub mod client;
 pub mod files;
+pub mod supervise;
 pub mod sync;
+pub mod sys;
