@@ -110,7 +110,7 @@ impl Stage {
                 "allow": [],
                 "private_exceptions": [{ "host": UPSTREAM, "cidr": "127.0.0.0/8", "ports": [upstream.port()] }],
             },
-            "routes": { "allow_plain_http_rules": true },
+            "rules": { "allow_plain_http": true },
         });
         fs::write(self.path().join("policy.yaml"), policy.to_string())?;
         fs::write(self.path().join("admin-token"), &self.admin_token)?;
