@@ -142,7 +142,7 @@ fn an_upload_streams_to_the_upstream_before_it_is_complete() -> Result<()> {
                 return Ok(());
             }
         }
-        drop(seen.lock().expect("no panic").send(()));
+        seen.lock().expect("no panic").send(()).expect("the test waits");
         stream.read_exact(&mut buffer[..5])?;
         respond(&mut stream, 200, "text/plain", b"all")
     })?;
@@ -168,7 +168,7 @@ fn a_client_that_goes_away_cancels_the_upstream_request() -> Result<()> {
             .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 0\n\n")?;
         let mut rest = Vec::new();
         drop(stream.read_to_end(&mut rest));
-        drop(gone.lock().expect("no panic").send(()));
+        gone.lock().expect("no panic").send(()).expect("the test waits");
         Ok(())
     })?;
     let proxy = start(&origin)?;
