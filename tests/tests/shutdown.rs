@@ -74,7 +74,7 @@ fn a_proxy_finishes_a_stream_within_its_grace() -> Result<()> {
         stream.write_all(
             b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\nfirst",
         )?;
-        drop(wait.lock().expect("no panic").recv());
+        wait.lock().expect("no panic").recv().expect("the test says when");
         stream.write_all(b" last")
     })?;
     let mut proxy = proxy::Setup::new()?.allow_local("slow.test", origin.port()).start()?;
