@@ -47,10 +47,13 @@ test: build test-deps ## all tests; those whose tool is absent are listed as ski
 	@rm -f $(SKIPPED)
 	@status=0; \
 	WORKSPACE_BIN_DIR=$(DIST) WORKSPACE_TESTS_VENV=$(VENV) WORKSPACE_TESTS_SKIPPED=$(SKIPPED) \
-		cargo test --locked --workspace --no-fail-fast || status=$$?; \
+		cargo test --locked --workspace --no-fail-fast 2>&1 | tee $(CURDIR)/target/test.log || status=$$?; \
 	if [ -s $(SKIPPED) ]; then \
 		echo; echo "skipped on this machine:"; sort $(SKIPPED); \
 	fi; \
+	skipped=$$(cat $(SKIPPED) 2>/dev/null | wc -l); \
+	awk -v skipped=$$skipped '/^test result:/ { passed += $$4; failed += $$6 } \
+		END { printf "\n%d passed, %d failed, %d skipped\n", passed - skipped, failed, skipped }' target/test.log; \
 	exit $$status
 
 # The foreign peers of the tests. Without them the tests that want them are skipped by name; where
