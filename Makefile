@@ -46,7 +46,7 @@ demo: build ## the main job on real processes: exec, whitelist, credentials, iso
 test: build test-deps ## all tests; those whose tool is absent are listed as skipped
 	@rm -f $(SKIPPED)
 	@status=0; \
-	WORKSPACE_BIN_DIR=$(DIST) WORKSPACE_TESTS_VENV=$(VENV) WORKSPACE_TESTS_SKIPPED=$(SKIPPED) \
+	RUST_LIB_BACKTRACE=0 WORKSPACE_BIN_DIR=$(DIST) WORKSPACE_TESTS_VENV=$(VENV) WORKSPACE_TESTS_SKIPPED=$(SKIPPED) \
 		cargo test --locked --workspace --no-fail-fast 2>&1 | tee $(CURDIR)/target/test.log || status=$$?; \
 	if [ -s $(SKIPPED) ]; then \
 		echo; echo "skipped on this machine:"; sort $(SKIPPED); \

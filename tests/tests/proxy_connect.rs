@@ -247,6 +247,8 @@ fn a_client_that_goes_away_closes_the_upstream() -> Result<()> {
     let mut rest = Vec::new();
     // Its end, in order or by a reset, is what is waited for; a hang would be the failure.
     drop(upstream.read_to_end(&mut rest));
+    // A tunnel lives while either direction does, so the upstream has to close as well.
+    drop(upstream);
     let line = proxy.audited(|line| line["mode"] == "connect")?;
     ensure!(line["bytes_up"].as_u64() > Some(0), "{line}");
     Ok(())
