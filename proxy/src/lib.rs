@@ -1,5 +1,6 @@
 //! The only way out of a workspace: whitelist, credential injection, rules.
 
+pub mod config;
 pub mod host;
 pub mod policy;
 pub mod refusal;

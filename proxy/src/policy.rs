@@ -9,7 +9,6 @@
 pub mod index;
 pub mod pattern;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -29,7 +28,6 @@ pub struct Policy {
     deny: HostIndex<DenyRule>,
     exceptions: Vec<PrivateException>,
     extra_deny: Vec<IpNet>,
-    static_hosts: HashMap<Arc<str>, Vec<IpAddr>>,
 }
 
 /// The parts that a policy is compiled from, each already parsed.
@@ -43,8 +41,6 @@ pub struct PolicyParts {
     pub exceptions: Vec<PrivateException>,
     /// Ranges that are refused whatever else is said.
     pub extra_deny: Vec<IpNet>,
-    /// Names with fixed addresses, as in a hosts file. The guard judges them all the same.
-    pub static_hosts: HashMap<Arc<str>, Vec<IpAddr>>,
 }
 
 /// One allow rule, apart from its host pattern.
@@ -182,7 +178,6 @@ impl Policy {
             deny: HostIndex::new(parts.deny),
             exceptions: parts.exceptions,
             extra_deny: parts.extra_deny,
-            static_hosts: parts.static_hosts,
         }
     }
 
@@ -196,12 +191,6 @@ impl Policy {
     #[must_use]
     pub const fn deny_count(&self) -> usize {
         self.deny.len()
-    }
-
-    /// The fixed addresses of a name, when it has any.
-    #[must_use]
-    pub fn static_addresses(&self, name: &str) -> Option<&[IpAddr]> {
-        self.static_hosts.get(name).map(Vec::as_slice)
     }
 
     /// Ranges refused whatever else is said.
