@@ -1,6 +1,8 @@
 //! The only way out of a workspace: whitelist, credential injection, rules.
 
+pub mod classify;
 pub mod config;
+pub mod hop;
 pub mod host;
 pub mod policy;
 pub mod refusal;
