@@ -38,6 +38,14 @@ pub struct Forward {
     pub origin_form: String,
 }
 
+impl Forward {
+    /// The path alone.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.origin_form.split('?').next().unwrap_or("/")
+    }
+}
+
 /// A path below `/mcp/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct McpPath {

@@ -120,6 +120,7 @@ pub struct Permit {
     scheme: Scheme,
     rule: Arc<str>,
     purpose: Purpose,
+    judged_path: bool,
     exceptions: Vec<PrivateException>,
 }
 
@@ -154,6 +155,12 @@ impl Permit {
     #[must_use]
     pub const fn rule(&self) -> &Arc<str> {
         &self.rule
+    }
+
+    /// Whether the rule looked at the path, which must then be unambiguous.
+    #[must_use]
+    pub const fn judged_path(&self) -> bool {
+        self.judged_path
     }
 
     /// What it is for.
@@ -221,6 +228,7 @@ pub fn decide(policy: &Policy, question: &Question<'_>) -> Result<Permit, Refusa
         scheme,
         rule: Arc::clone(&rule.label),
         purpose,
+        judged_path: rule.paths.is_some(),
         exceptions: policy.exceptions_for(&question.at.host),
     })
 }
@@ -247,6 +255,7 @@ pub fn decide_route(
         scheme,
         rule,
         purpose,
+        judged_path: false,
         exceptions: policy.exceptions_for(&at.host),
     })
 }
@@ -297,12 +306,6 @@ impl AllowRule {
             Some(paths) if !paths.is_match(path) => Err((4, Refusal::PathNotAllowed)),
             _ => Ok(()),
         }
-    }
-
-    /// Whether the rule looks at paths, which must then be unambiguous.
-    #[must_use]
-    pub const fn limits_paths(&self) -> bool {
-        self.paths.is_some()
     }
 }
 

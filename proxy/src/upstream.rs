@@ -4,7 +4,9 @@
 //! Order: resolve, judge every address, refuse the proxy's own listeners, dial what is left.
 
 pub mod dial;
+pub mod exchange;
 pub mod guard;
+pub mod pool;
 pub mod resolve;
 pub mod tls;
 

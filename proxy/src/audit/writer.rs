@@ -81,8 +81,9 @@ fn handle<W: Write>(message: Message, out: &mut io::BufWriter<W>) {
         Message::Line(line) => report(writeln!(out, "{line}")),
         Message::Flush(done) => {
             report(out.flush());
-            // Nobody may be waiting any more.
-            drop(done.try_send(()));
+            if done.try_send(()).is_err() {
+                tracing::debug!("nobody waits for the flush any more");
+            }
         }
     }
 }
