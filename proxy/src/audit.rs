@@ -214,7 +214,7 @@ impl Audit {
 
     /// Ends the record of a request that was let through.
     pub fn finish(mut self, outcome: Outcome) {
-        self.write(Verdict { decision: "allow", code: "ok", close_reason: outcome.as_str() });
+        self.write(&Verdict { decision: "allow", code: "ok", close_reason: outcome.as_str() });
     }
 
     /// Ends the record of a request that was refused or failed.
@@ -224,10 +224,10 @@ impl Audit {
         }
         self.record.status = Some(refusal.status().as_u16());
         let decision = if refusal.is_denial() { "deny" } else { "error" };
-        self.write(Verdict { decision, code: refusal.code(), close_reason: "refused" });
+        self.write(&Verdict { decision, code: refusal.code(), close_reason: "refused" });
     }
 
-    fn write(&mut self, verdict: Verdict) {
+    fn write(&mut self, verdict: &Verdict) {
         self.finished = true;
         let metrics = &self.sinks.metrics;
         let record = &mut self.record;
@@ -251,7 +251,7 @@ impl Drop for Audit {
     fn drop(&mut self) {
         if !self.finished {
             let cancelled = Outcome::Cancelled.as_str();
-            self.write(Verdict { decision: "allow", code: cancelled, close_reason: cancelled });
+            self.write(&Verdict { decision: "allow", code: cancelled, close_reason: cancelled });
         }
     }
 }

@@ -191,7 +191,7 @@ fn single_host(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) => Ok(None),
-        (Some(host), None) => host.to_str().map(Some).map_err(|_| Refusal::BadHost),
+        (Some(host), None) => host.to_str().map(Some).map_err(|_ignored| Refusal::BadHost),
         (Some(_), Some(_)) => Err(Refusal::HostMismatch),
     }
 }

@@ -227,7 +227,7 @@ fn parse_time(text: &str) -> Result<Duration, String> {
 fn parse_dns_server(text: &str) -> Result<SocketAddr, String> {
     text.parse::<SocketAddr>()
         .or_else(|_| text.parse().map(|ip| SocketAddr::new(ip, 53)))
-        .map_err(|_| format!("'{text}' is not IP or IP:PORT"))
+        .map_err(|_ignored| format!("'{text}' is not IP or IP:PORT"))
 }
 
 #[cfg(test)]

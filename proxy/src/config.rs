@@ -224,7 +224,7 @@ impl Entry<'_> {
 
     fn cidr(&self, text: &str) -> Result<IpNet, ConfigError> {
         let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        net.map_err(|_| {
+        net.map_err(|_ignored| {
             self.error(format!("`{text}` is not an address range such as 10.20.0.0/16"))
         })
     }

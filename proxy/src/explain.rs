@@ -76,12 +76,15 @@ pub fn explain(args: &ExplainArgs) -> Result<ExitCode, ExplainError> {
 
 fn request(args: &ExplainArgs) -> Result<Request<()>, ExplainError> {
     let method = Method::from_bytes(args.method.as_bytes())
-        .map_err(|_| ExplainError::Method(args.method.clone()))?;
+        .map_err(|_ignored| ExplainError::Method(args.method.clone()))?;
     let bad_url = || ExplainError::Url(args.url.clone());
-    let mut request =
-        Request::builder().method(method).uri(args.url.as_str()).body(()).map_err(|_| bad_url())?;
+    let mut request = Request::builder()
+        .method(method)
+        .uri(args.url.as_str())
+        .body(())
+        .map_err(|_ignored| bad_url())?;
     let authority = request.uri().authority().ok_or_else(bad_url)?;
-    let host = HeaderValue::try_from(authority.as_str()).map_err(|_| bad_url())?;
+    let host = HeaderValue::try_from(authority.as_str()).map_err(|_ignored| bad_url())?;
     request.headers_mut().insert(header::HOST, host);
     Ok(request)
 }

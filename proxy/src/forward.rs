@@ -56,7 +56,7 @@ pub async fn serve(
         check_path(path, EncodedSlash::Refused)?;
     }
     audit.permitted(&permit);
-    let target = target.origin_form.parse::<PathAndQuery>().map_err(|_| Refusal::BadPath)?;
+    let target = target.origin_form.parse::<PathAndQuery>().map_err(|_ignored| Refusal::BadPath)?;
     let request = outgoing(head, body, &permit, target, audit)?;
     let until_stopped = until_stopped(context);
     exchange(context, &permit, request, until_stopped, audit).await
@@ -76,7 +76,7 @@ pub fn outgoing(
 ) -> Result<Request<Body>, Refusal> {
     hop::clean_request(&mut head.headers);
     let authority = permit.at().authority(permit.scheme());
-    let host = HeaderValue::try_from(authority).map_err(|_| Refusal::BadHost)?;
+    let host = HeaderValue::try_from(authority).map_err(|_ignored| Refusal::BadHost)?;
     head.headers.insert(HOST, host);
     frame(&mut head.headers, &body);
     head.uri = Uri::from(target);

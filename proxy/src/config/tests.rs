@@ -91,7 +91,7 @@ fn an_alias_bomb_is_refused() {
     let mut last = 'a';
     for next in 'b'..='z' {
         let many = vec![format!("*{last}"); 10].join(", ");
-        yaml.push_str(&format!("  {next}: &{next} [{many}]\n"));
+        yaml.extend(["  ", &next.to_string(), ": &", &next.to_string(), " [", &many, "]\n"]);
         last = next;
     }
     assert!(compile(&yaml).is_err());

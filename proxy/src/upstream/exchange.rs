@@ -201,7 +201,9 @@ pub async fn open_tunnel(
 fn server_name(host: &Host) -> Result<ServerName<'static>, Refusal> {
     match (host.ip(), host.name()) {
         (Some(ip), _) => Ok(ServerName::from(ip)),
-        (None, Some(name)) => ServerName::try_from(name.to_owned()).map_err(|_| Refusal::BadHost),
+        (None, Some(name)) => {
+            ServerName::try_from(name.to_owned()).map_err(|_ignored| Refusal::BadHost)
+        }
         (None, None) => Err(Refusal::BadHost),
     }
 }
