@@ -1,0 +1,204 @@
+//! The accept loop of both binaries: one task a connection, HTTP/1.1 and cleartext HTTP/2 told
+//! apart by the first bytes, a limit on connections, a limit on the time headers may take.
+
+use std::{convert::Infallible, future::Future, io, sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+
+use crate::{
+    body::Body,
+    drain::Drain,
+    listen::Listener,
+    stream::{Peer, Stream},
+};
+
+/// Largest request head: line and headers together. Beyond it the answer is 431.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// Pause after accept(2) failed for want of descriptors or memory; retrying at once would spin.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// What every listener of a binary has in common.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    connections: Arc<Semaphore>,
+    header_timeout: Duration,
+}
+
+impl ServeOptions {
+    /// At most `max_connections` at once, over all listeners that share this value (further ones
+    /// wait in the kernel's queue), each of which may take `header_timeout` to send a request head.
+    /// The same time ends a kept-alive connection on which nothing comes.
+    pub fn new(max_connections: usize, header_timeout: Duration) -> Self {
+        let permits = max_connections.min(Semaphore::MAX_PERMITS);
+        Self { connections: Arc::new(Semaphore::new(permits)), header_timeout }
+    }
+}
+
+/// Accepts connections until the drain begins and serves each with `handler`.
+///
+/// When the drain begins, idle connections are closed and busy ones finish their request; at the
+/// cut they are dropped.
+pub async fn serve<H, F>(listener: Listener, options: ServeOptions, drain: Drain, handler: H)
+where
+    H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    loop {
+        let (stream, peer, permit) = tokio::select! {
+            () = drain.started() => return,
+            accepted = accept(&listener, &options) => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => { pause_after(&error, &drain).await; continue }
+            },
+        };
+        let (handler, connection_drain, timeout) =
+            (handler.clone(), drain.clone(), options.header_timeout);
+        drain.spawn(async move {
+            serve_connection(stream, timeout, connection_drain, move |request| {
+                handler(request, peer)
+            })
+            .await;
+            drop(permit);
+        });
+    }
+}
+
+async fn accept(
+    listener: &Listener,
+    options: &ServeOptions,
+) -> io::Result<(Stream, Peer, OwnedSemaphorePermit)> {
+    // The semaphore is never closed, so this only waits.
+    let permit = options.connections.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, permit))
+}
+
+/// A client that hung up before it was accepted is nothing; exhausted resources need a pause.
+async fn pause_after(error: &io::Error, drain: &Drain) {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
+    if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | WouldBlock) {
+        return;
+    }
+    tracing::warn!(%error, "cannot accept connections; raise the limit of open files?");
+    tokio::select! {
+        () = drain.started() => {}
+        () = tokio::time::sleep(EXHAUSTED_PAUSE) => {}
+    }
+}
+
+/// Serves one connection of any byte stream until it closes, drains or is cut.
+pub async fn serve_connection<I, H, F>(io: I, header_timeout: Duration, drain: Drain, handler: H)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>) -> F + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let builder = connection_builder(header_timeout);
+    let service = service_fn(move |request| {
+        let response = handler(request);
+        async move { Ok::<_, Infallible>(response.await) }
+    });
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = drain.started() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = drain.cut() => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended with an error");
+    }
+}
+
+fn connection_builder(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        // A client that closes its side has gone: the handler is dropped, and what it runs ends.
+        .half_close(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_buf_size(MAX_HEAD_BYTES);
+    builder.http2().timer(TokioTimer::new()).max_header_list_size(64 * 1024);
+    builder
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixStream,
+        sync::oneshot,
+    };
+
+    use super::*;
+    use crate::{body, drain, listen::ListenAddr};
+
+    fn listener(dir: &tempfile::TempDir) -> Listener {
+        let address: ListenAddr =
+            format!("unix:{}", dir.path().join("s").display()).parse().unwrap();
+        address.bind().unwrap().into_async().unwrap()
+    }
+
+    async fn exchange(dir: &tempfile::TempDir, request: &str) -> String {
+        let mut client = UnixStream::connect(dir.path().join("s")).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        // A server that closes with unread input resets the connection after its answer.
+        let mut answer = Vec::new();
+        while client.read_buf(&mut answer).await.is_ok_and(|read| read > 0) {}
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[tokio::test]
+    async fn requests_are_answered_until_the_drain_and_the_busy_one_finishes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (trigger, drain) = drain::channel();
+        let (entered_tx, mut entered) = tokio::sync::mpsc::channel::<oneshot::Sender<()>>(1);
+        let handler = move |_request, _peer| {
+            let entered = entered_tx.clone();
+            async move {
+                let (release, released) = oneshot::channel();
+                entered.send(release).await.unwrap();
+                released.await.unwrap();
+                Response::new(body::full("done"))
+            }
+        };
+        let options = ServeOptions::new(8, Duration::from_secs(5));
+        let serving = drain.spawn(serve(listener(&dir), options, drain.clone(), handler));
+        let request = exchange(&dir, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        let steer = async {
+            let release = entered.recv().await.unwrap();
+            trigger.start();
+            serving.await.unwrap();
+            release.send(()).unwrap();
+        };
+        let (answer, ()) = tokio::join!(request, steer);
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
+        trigger.finished().await;
+    }
+
+    #[tokio::test]
+    async fn an_oversize_head_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_trigger, drain) = drain::channel();
+        let options = ServeOptions::new(8, Duration::from_secs(5));
+        let handler = |_request, _peer| async { Response::new(body::empty()) };
+        drain.spawn(serve(listener(&dir), options, drain.clone(), handler));
+        let request = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "a".repeat(MAX_HEAD_BYTES));
+        assert!(exchange(&dir, &request).await.starts_with("HTTP/1.1 431"));
+    }
+}
