@@ -16,7 +16,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The pause after a refusal that only an operator can mend.
 const FATAL_PAUSE: Duration = Duration::from_secs(300);
 /// Upstreams that reject a signature as expired trigger a refresh at most this often.
-const EARLY_INTERVAL: Duration = Duration::from_secs(30);
+pub const EARLY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How soon an attempt that failed is worth repeating.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,10 +82,14 @@ pub fn pause(retry: Retry, failures: u32, unit: Duration, dice: Dice) -> Duratio
 }
 
 /// Whether an upstream's complaint about expired credentials may start a refresh now, the last
-/// refresh having been tried at `last_attempt`.
+/// refresh having been tried at `last_attempt` and `interval` being the least time between two.
 #[must_use]
-pub fn early_refresh_allowed(last_attempt: SystemTime, now: SystemTime) -> bool {
-    now.duration_since(last_attempt).is_ok_and(|since| since >= EARLY_INTERVAL)
+pub fn early_refresh_allowed(
+    last_attempt: SystemTime,
+    now: SystemTime,
+    interval: Duration,
+) -> bool {
+    now.duration_since(last_attempt).is_ok_and(|since| since >= interval)
 }
 
 #[cfg(test)]
@@ -149,8 +153,8 @@ mod tests {
 
     #[test]
     fn complaints_of_upstreams_refresh_at_most_every_half_minute() {
-        assert!(!early_refresh_allowed(at(0), at(29)));
-        assert!(early_refresh_allowed(at(0), at(30)));
-        assert!(!early_refresh_allowed(at(100), at(0)), "a clock that went back is no reason");
+        assert!(!early_refresh_allowed(at(0), at(29), EARLY_INTERVAL));
+        assert!(early_refresh_allowed(at(0), at(30), EARLY_INTERVAL));
+        assert!(!early_refresh_allowed(at(100), at(0), EARLY_INTERVAL), "a clock that went back is no reason");
     }
 }
