@@ -1,1 +1,6 @@
-//! placeholder
+//! The only way out of a workspace: whitelist, credential injection, rules.
+
+pub mod host;
+pub mod policy;
+pub mod refusal;
+pub mod upstream;

@@ -1,0 +1,3 @@
+//! The way out: from a permit to a connection.
+
+pub mod guard;
