@@ -144,5 +144,3 @@ fn refusal_of(error: &SignError) -> Refusal {
     }
 }
 
-#[cfg(test)]
-mod tests;

@@ -1,5 +1,7 @@
 //! The only way out of a workspace: whitelist, credential injection, rules.
 
+pub mod aws;
+pub mod credential;
 pub mod host;
 pub mod policy;
 pub mod refusal;

@@ -226,5 +226,3 @@ fn log_failure(error: &StsError, retry: Retry, pause: Duration, serving: bool) {
     }
 }
 
-#[cfg(test)]
-mod tests;

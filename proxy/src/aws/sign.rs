@@ -206,7 +206,3 @@ fn replace_path(uri: &mut Uri, path_and_query: &str) -> Result<(), SignError> {
     Ok(())
 }
 
-#[cfg(test)]
-mod oracle;
-#[cfg(test)]
-mod tests;
