@@ -5,4 +5,5 @@ pub mod credential;
 pub mod host;
 pub mod policy;
 pub mod refusal;
+pub mod rules;
 pub mod upstream;

@@ -6,7 +6,6 @@
 //!
 //! Invariant: there is one task, so there is at most one call to STS at a time.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 

@@ -12,9 +12,9 @@ use super::{remove_where, same_header};
 use crate::refusal::Refusal;
 
 /// Most headers a route may set.
-pub const MAX_HEADERS: usize = 32;
+const MAX_HEADERS: usize = 32;
 /// Longest value of one of them, in bytes.
-pub const MAX_VALUE: usize = 8192;
+const MAX_VALUE: usize = 8192;
 
 /// Names that frame a message, direct it or belong to one hop. `proxy-*` and `sec-*` come on top.
 const RESERVED: [&str; 20] = [
