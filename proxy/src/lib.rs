@@ -1,5 +1,6 @@
 //! The only way out of a workspace: whitelist, credential injection, rules.
 
+pub mod admin;
 pub mod aws;
 pub mod credential;
 pub mod host;
