@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand};
 use workspace_common::listen::ListenAddr;
 use workspace_common::logging::LogFormat;
 
+use crate::admin::RulesNeeded;
+
 /// The only way out of a workspace: a forward proxy with a whitelist that holds the credentials.
 #[derive(Debug, Parser)]
 #[command(name = "workspace-proxy", version, about)]
@@ -115,10 +117,22 @@ pub struct ListenArgs {
     #[arg(long, env = "WORKSPACE_PROXY_ADMIN_TOKEN_FILE", value_name = "FILE")]
     pub admin_token_file: Option<PathBuf>,
 
+    /// Answer /readyz with 503 until the orchestrator has sent rules
+    #[arg(long, env = "WORKSPACE_PROXY_REQUIRE_RULES")]
+    pub require_rules: bool,
+
     /// Accept workspaces on a TCP address that other machines reach. Whoever reaches it uses the
     /// credentials
     #[arg(long, env = "WORKSPACE_PROXY_INSECURE_OPEN_LISTEN")]
     pub insecure_open_listen: bool,
+}
+
+impl ListenArgs {
+    /// Whether readiness waits for rules.
+    #[must_use]
+    pub const fn rules_needed(&self) -> RulesNeeded {
+        if self.require_rules { RulesNeeded::BeforeReady } else { RulesNeeded::Never }
+    }
 }
 
 /// The way out.

@@ -10,6 +10,8 @@ use crate::audit::Sinks;
 use crate::classify::Routes;
 use crate::policy::Policy;
 use crate::refusal::Refusal;
+use crate::reverse::BedrockRoute;
+use crate::rules::RuleStore;
 use crate::upstream::exchange::Exchanger;
 
 /// The shared state of the proxy.
@@ -21,6 +23,10 @@ pub struct Context {
     pub routes: Routes,
     /// The way out.
     pub exchanger: Exchanger,
+    /// The rules of reverse routes.
+    pub rules: RuleStore,
+    /// The Bedrock route, where AWS is configured.
+    pub bedrock: Option<BedrockRoute>,
     /// Where records and counts go.
     pub sinks: Sinks,
     /// Limits of single requests.

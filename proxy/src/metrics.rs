@@ -23,6 +23,8 @@ pub struct Metrics {
     pub ttfb_seconds: HistogramVec,
     /// Refusals because a limit was reached.
     pub limit_hits: IntCounterVec,
+    /// Answers in which an origin sent an injected credential back.
+    pub leaks: IntCounter,
     /// Audit lines lost because the reader of the log does not keep up.
     pub audit_dropped: IntCounter,
 }
@@ -45,6 +47,10 @@ impl Metrics {
                 &["mode"],
             )?,
             limit_hits: counters("limit_hits_total", "Refusals by a limit", &["limit"])?,
+            leaks: IntCounter::new(
+                "ws_proxy_leak_detected_total",
+                "Answers that held an injected credential",
+            )?,
             audit_dropped: IntCounter::new(
                 "ws_proxy_audit_dropped_total",
                 "Audit lines lost to a slow log reader",
@@ -63,6 +69,7 @@ impl Metrics {
         registry.register(Box::new(self.connect_seconds.clone()))?;
         registry.register(Box::new(self.ttfb_seconds.clone()))?;
         registry.register(Box::new(self.limit_hits.clone()))?;
+        registry.register(Box::new(self.leaks.clone()))?;
         registry.register(Box::new(self.audit_dropped.clone()))
     }
 

@@ -3,6 +3,9 @@
 //! Listeners are bound and every file is read before the runtime starts, so that a mistake is an
 //! error message and an exit code, never a half-working proxy.
 
+pub mod aws_route;
+pub mod management;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -15,11 +18,13 @@ use workspace_common::token::{BearerToken, TokenError};
 
 use crate::audit::Sinks;
 use crate::audit::writer::AuditWriter;
-use crate::classify::Routes;
 use crate::cli::{ListenArgs, ServeArgs};
 use crate::config::{ConfigError, Settings};
 use crate::context::{Context, Limits};
 use crate::metrics::Metrics;
+use crate::rules::{PlainHttp, RuleLimits, RuleStore};
+use crate::server::aws_route::{AwsPlan, AwsSetupError};
+use crate::server::management::Management;
 use crate::service;
 use crate::upstream::Connector;
 use crate::upstream::dial::OwnListeners;
@@ -55,6 +60,9 @@ pub enum StartError {
         "{0} can be reached from other machines, which could then use the credentials; listen on a Unix socket or a loopback address, or pass --insecure-open-listen"
     )]
     OpenListener(ListenAddr),
+    /// The Bedrock route cannot be set up.
+    #[error(transparent)]
+    Aws(#[from] AwsSetupError),
     /// The audit log cannot be opened.
     #[error("cannot open the audit log: {0}")]
     Audit(#[source] std::io::Error),
@@ -103,6 +111,7 @@ struct Prepared {
     settings: Settings,
     tls: rustls::ClientConfig,
     token: Option<BearerToken>,
+    aws: Option<AwsPlan>,
     sinks: Sinks,
     workspace: Vec<BoundListener>,
     admin: Vec<BoundListener>,
@@ -116,6 +125,7 @@ impl Prepared {
         let tls = client_config(args.upstream.upstream_ca.as_deref())?;
         let token =
             args.listeners.admin_token_file.as_deref().map(BearerToken::load).transpose()?;
+        let aws = AwsPlan::read(&args.aws, &settings.bedrock)?;
         let sinks = Sinks {
             writer: AuditWriter::start(args.logs.audit_file.as_deref())
                 .map_err(StartError::Audit)?,
@@ -125,6 +135,7 @@ impl Prepared {
             settings,
             tls,
             token,
+            aws,
             sinks,
             workspace: bind_all(&args.listeners.listen)?,
             admin: bind_all(&args.listeners.admin_listen)?,
@@ -134,32 +145,39 @@ impl Prepared {
     async fn serve(self, args: &ServeArgs) -> Result<(), StartError> {
         let mut signals = StopSignals::install().map_err(StartError::Runtime)?;
         let (trigger, drain) = drain::channel();
-        let workspace = self.workspace;
-        let admin = self.admin;
-        let own = own_listeners(&workspace, &admin);
         let plan = Plan {
             settings: self.settings,
             tls: self.tls,
+            aws: self.aws,
             sinks: self.sinks,
-            own,
-            drain: drain.clone(),
+            own: own_listeners(&self.workspace, &self.admin),
+            drain,
         };
         let context = Arc::new(plan.context(args)?);
-        if context.policy.allow_count() == 0 {
-            tracing::warn!("no allow rule: every destination is denied");
-        }
         close_pool_when_draining(&context);
-        serve_workspaces(workspace, &context, args)?;
-        let _token = self.token;
-        drop(admin);
-        tracing::info!(
-            allow_rules = context.policy.allow_count(),
-            deny_rules = context.policy.deny_count(),
-            "serving"
-        );
+        serve_workspaces(self.workspace, &context, args)?;
+        let management = Management {
+            token: self.token,
+            rules_needed: args.listeners.rules_needed(),
+            header_timeout: args.limits.header_timeout,
+        };
+        management::start(self.admin, &context, management)?;
+        announce(&context);
         trigger.stop_on(&mut signals, args.limits.drain_timeout).await;
         Ok(())
     }
+}
+
+fn announce(context: &Context) {
+    if context.policy.allow_count() == 0 {
+        tracing::warn!("no allow rule: every destination is denied");
+    }
+    tracing::info!(
+        allow_rules = context.policy.allow_count(),
+        deny_rules = context.policy.deny_count(),
+        bedrock = context.bedrock.is_some(),
+        "serving"
+    );
 }
 
 fn bind_all(addresses: &[ListenAddr]) -> Result<Vec<BoundListener>, StartError> {
@@ -179,6 +197,7 @@ fn own_listeners(workspace: &[BoundListener], admin: &[BoundListener]) -> OwnLis
 struct Plan {
     settings: Settings,
     tls: rustls::ClientConfig,
+    aws: Option<AwsPlan>,
     sinks: Sinks,
     own: OwnListeners,
     drain: Drain,
@@ -191,24 +210,35 @@ impl Plan {
             hosts: self.settings.hosts,
             timeout: args.limits.dns_timeout,
         })?;
+        let routes = self.aws.as_ref().map(AwsPlan::routes).unwrap_or_default();
+        let start = |plan: AwsPlan| plan.start(self.tls.clone(), &resolver, &self.drain);
+        let bedrock = self.aws.map(start);
         let connector = Connector {
             resolver,
             own: self.own,
             extra_deny: self.settings.policy.extra_deny().to_vec(),
             connect_timeout: args.limits.connect_timeout,
         };
-        let idle_timeout = args.limits.idle_timeout;
-        let exchanger = Exchanger::new(connector, self.tls, self.drain.clone(), idle_timeout);
+        let plain_http =
+            args.upstream.allow_plain_http_rules || self.settings.allow_plain_http_rules;
+        let tunnels = args.limits.max_tunnels.min(Semaphore::MAX_PERMITS);
         Ok(Context {
             policy: self.settings.policy,
-            routes: Routes::default(),
-            exchanger,
+            routes,
+            exchanger: Exchanger::new(connector, self.tls, self.drain.clone()),
+            rules: RuleStore::new(rule_limits(plain_http)),
+            bedrock,
             sinks: self.sinks,
-            limits: Limits { idle_timeout },
-            tunnels: Arc::new(Semaphore::new(args.limits.max_tunnels.min(Semaphore::MAX_PERMITS))),
+            limits: Limits { idle_timeout: args.limits.idle_timeout },
+            tunnels: Arc::new(Semaphore::new(tunnels)),
             drain: self.drain,
         })
     }
+}
+
+fn rule_limits(plain_http: bool) -> RuleLimits {
+    let plain_http = if plain_http { PlainHttp::Allowed } else { PlainHttp::Refused };
+    RuleLimits { plain_http, ..RuleLimits::default() }
 }
 
 fn serve_workspaces(

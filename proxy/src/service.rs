@@ -8,17 +8,32 @@ use hyper::body::Incoming;
 use workspace_common::body::Body;
 use workspace_common::stream::Peer;
 
+use crate::answer::Reply;
 use crate::audit::Audit;
+use crate::aws;
 use crate::classify::{Target, classify};
 use crate::context::Context;
-use crate::forward::{self, Answer};
+use crate::forward;
 use crate::refusal::Refusal;
+use crate::reverse;
 use crate::tunnel::{self, Tunnel};
 
 /// What was achieved before the client gets its answer.
 enum Served {
     Tunnel(Tunnel),
-    Answer(Answer),
+    Reply(Reply),
+}
+
+/// A refusal and the form in which the client understands it.
+struct Refused {
+    refusal: Refusal,
+    render: fn(Refusal) -> Response<Body>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, render: Refusal::response }
+    }
 }
 
 /// Serves one request of a workspace. Exactly one audit line is left, whatever happens.
@@ -30,10 +45,11 @@ pub async fn handle(
     let mut audit = Audit::begin(&context.sinks, &peer, request.method());
     match serve(&context, request, &mut audit).await {
         Ok(Served::Tunnel(tunnel)) => tunnel.open(&context, audit),
-        Ok(Served::Answer(answer)) => answer.relaying(&context, audit),
-        Err(refusal) => {
-            audit.refused(refusal);
-            refusal.response()
+        Ok(Served::Reply(Reply::Answer(answer))) => answer.relaying(&context, audit),
+        Ok(Served::Reply(Reply::Socket(socket))) => socket.open(&context, audit),
+        Err(refused) => {
+            audit.refused(refused.refusal);
+            (refused.render)(refused.refusal)
         }
     }
 }
@@ -42,18 +58,25 @@ async fn serve(
     context: &Context,
     request: Request<Incoming>,
     audit: &mut Audit,
-) -> Result<Served, Refusal> {
+) -> Result<Served, Refused> {
     let (head, body) = request.into_parts();
     let target = classify(&head, context.routes)?;
     let request = Request::from_parts(head, body);
     audit.target(&target);
+    if context.drain.is_draining() {
+        return Err(Refusal::Draining.into());
+    }
     match target {
         Target::Connect(at) => {
-            tunnel::prepare(context, &at, request, audit).await.map(Served::Tunnel)
+            Ok(Served::Tunnel(tunnel::prepare(context, &at, request, audit).await?))
         }
-        Target::Forward(forward) => {
-            forward::serve(context, &forward, request, audit).await.map(Served::Answer)
+        Target::Forward(target) => {
+            Ok(Served::Reply(forward::serve(context, &target, request, audit).await?))
         }
-        Target::Mcp(_) | Target::Bedrock(_) => Err(Refusal::UnknownRoute),
+        Target::Mcp(path) => Ok(Served::Reply(reverse::mcp(context, &path, request, audit).await?)),
+        Target::Bedrock(path) => reverse::bedrock(context, &path, request, audit)
+            .await
+            .map(Served::Reply)
+            .map_err(|refusal| Refused { refusal, render: aws::denial::response }),
     }
 }

@@ -15,36 +15,48 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 use workspace_common::body::{Body, BoxError};
 
+use crate::answer::Terms;
 use crate::audit::{Audit, Outcome};
 use crate::upstream::pool::{Lease, Pool};
 
 /// Something outside that ends a response before its body does.
 pub type Ending = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
-/// A request body: counts, and drops trailers (they could carry what the head may not).
+/// A request body: counts, keeps a limit, and drops trailers (they could carry what the head may
+/// not).
 #[must_use]
-pub fn upload(body: Incoming, up: Arc<AtomicU64>) -> Body {
-    Upload { body, up }.map_err(BoxError::from).boxed_unsync()
+pub fn upload(body: Incoming, up: Arc<AtomicU64>, limit: Option<u64>) -> Body {
+    Upload { body, up, left: limit.unwrap_or(u64::MAX) }.boxed_unsync()
 }
+
+/// The request body went over its limit on the way.
+#[derive(Debug, thiserror::Error)]
+#[error("the request body is over the limit of its route")]
+pub struct OverLimit;
 
 struct Upload {
     body: Incoming,
     up: Arc<AtomicU64>,
+    left: u64,
 }
 
 impl HttpBody for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         loop {
             let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)?) else {
                 return Poll::Ready(None);
             };
             if let Ok(data) = frame.into_data() {
+                let Some(left) = self.left.checked_sub(data.len() as u64) else {
+                    return Poll::Ready(Some(Err(OverLimit.into())));
+                };
+                self.left = left;
                 self.up.fetch_add(data.len() as u64, Ordering::Relaxed);
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
@@ -90,8 +102,7 @@ impl Download {
         body: Incoming,
         audit: Audit,
         kept: Option<(Arc<Pool>, Lease)>,
-        idle: Duration,
-        ending: Ending,
+        terms: Terms,
     ) -> Self {
         let counts = audit.counts();
         let mut download = Self {
@@ -100,8 +111,8 @@ impl Download {
             up: counts.up,
             audit: Some(audit),
             kept,
-            silence: Silence::new(idle),
-            ending,
+            silence: Silence::new(terms.idle),
+            ending: terms.ending,
         };
         download.complete_if_ended();
         download

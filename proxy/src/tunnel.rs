@@ -8,16 +8,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use workspace_common::body::{self, Body};
-use workspace_common::drain::Drain;
 use workspace_common::stream::Stream;
 
+use crate::answer::Terms;
 use crate::audit::{Audit, Outcome};
 use crate::context::Context;
 use crate::host::HostPort;
@@ -71,41 +71,34 @@ impl Tunnel {
         context.sinks.metrics.tunnels_active.inc();
         // Leaving hyper saves its buffers for as long as the tunnel lives. Inside HTTP/2 that is
         // not possible: the stream is one of many on the connection.
+        let session = Session { terms: Terms::until_stopped(context) };
         match downcast::<TokioIo<Stream>>(client) {
             Ok(parts) => {
-                let session = Session { drain: &context.drain, idle: context.limits.idle_timeout };
                 session.relay(parts.io.into_inner(), self.upstream, parts.read_buf, audit).await;
             }
-            Err(upgraded) => relay_upgraded(context, upgraded, self.upstream, audit).await,
+            Err(client) => {
+                session.relay(TokioIo::new(client), self.upstream, Bytes::new(), audit).await;
+            }
         }
         context.sinks.metrics.tunnels_active.dec();
     }
 }
 
-/// Relays between an upgraded client connection and an upstream.
-pub async fn relay_upgraded<U>(context: &Context, client: Upgraded, upstream: U, audit: Audit)
-where
-    U: AsyncRead + AsyncWrite + Unpin,
-{
-    let session = Session { drain: &context.drain, idle: context.limits.idle_timeout };
-    session.relay(TokioIo::new(client), upstream, Bytes::new(), audit).await;
+struct Session {
+    terms: Terms,
 }
 
-struct Session<'a> {
-    drain: &'a Drain,
-    idle: std::time::Duration,
-}
-
-impl Session<'_> {
-    async fn relay<C, U>(&self, client: C, upstream: U, early: Bytes, audit: Audit)
+impl Session {
+    async fn relay<C, U>(self, client: C, upstream: U, early: Bytes, audit: Audit)
     where
         C: AsyncRead + AsyncWrite + Unpin,
         U: AsyncRead + AsyncWrite + Unpin,
     {
         let counts = audit.counts();
+        // Losing the relay closes both sides.
         let outcome = tokio::select! {
-            outcome = relay(client, upstream, early, &counts, self.idle) => outcome,
-            () = self.drain.cut() => Outcome::Stopped,
+            outcome = relay(client, upstream, early, &counts, self.terms.idle) => outcome,
+            outcome = self.terms.ending => outcome,
         };
         audit.finish(outcome);
     }

@@ -3,6 +3,7 @@
 //! Redirects are not followed, nothing is cached, nothing is decoded. A request is sent a second
 //! time only when the first try went into a connection that the origin had already closed.
 
+use std::error::Error as _;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +25,7 @@ use crate::audit::Audit;
 use crate::host::{Host, Scheme};
 use crate::policy::Permit;
 use crate::refusal::Refusal;
+use crate::stream_body::OverLimit;
 use crate::upstream::Connector;
 use crate::upstream::pool::{Key, Lease, Pool};
 
@@ -37,8 +39,6 @@ pub struct Exchanger {
     tls: TlsConfig,
     pool: Arc<Pool>,
     drain: Drain,
-    /// How long an origin may be silent.
-    idle_timeout: Duration,
 }
 
 /// Debug of the connector prints nothing of use.
@@ -50,7 +50,7 @@ impl std::fmt::Debug for TlsConfig {
     }
 }
 
-/// Whether the connection may be kept afterwards.
+/// Whether a request may use a connection that has served another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reuse {
     /// A plain request.
@@ -59,18 +59,22 @@ pub enum Reuse {
     Apart,
 }
 
+/// How a request is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// On which connection.
+    pub reuse: Reuse,
+    /// How long the origin may be silent.
+    pub idle: Duration,
+}
+
 impl Exchanger {
     /// Makes one over a connector and TLS roots.
     #[must_use]
-    pub fn new(
-        connector: Connector,
-        mut tls: rustls::ClientConfig,
-        drain: Drain,
-        idle_timeout: Duration,
-    ) -> Self {
+    pub fn new(connector: Connector, mut tls: rustls::ClientConfig, drain: Drain) -> Self {
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let tls = TlsConfig(TlsConnector::from(Arc::new(tls)));
-        Self { connector, tls, pool: Arc::default(), drain, idle_timeout }
+        Self { connector, tls, pool: Arc::default(), drain }
     }
 
     /// The connector beneath, for tunnels.
@@ -85,12 +89,6 @@ impl Exchanger {
         &self.pool
     }
 
-    /// How long an origin may be silent.
-    #[must_use]
-    pub const fn idle_timeout(&self) -> Duration {
-        self.idle_timeout
-    }
-
     /// Sends a request whose URI is in origin-form and returns the head of the answer.
     ///
     /// # Errors
@@ -99,44 +97,23 @@ impl Exchanger {
         &self,
         permit: &Permit,
         request: Request<Body>,
-        reuse: Reuse,
+        manner: Manner,
         audit: &mut Audit,
     ) -> Result<(Response<Incoming>, Lease), Refusal> {
         let key = Key::of(permit);
-        let mut pending = Pending::new(request);
-        if reuse == Reuse::Pooled
+        let mut pending = Pending::new(request, manner.idle);
+        if manner.reuse == Reuse::Pooled
             && let Some(sender) = self.pool.take(&key)
         {
-            match self.attempt(sender, &mut pending, audit).await {
+            match attempt(sender, &mut pending, audit).await {
                 Ok((response, sender)) => return Ok((response, Lease { key, sender })),
                 Err(refusal) if pending.is_spent() => return Err(refusal),
                 Err(_) => {}
             }
         }
         let sender = self.fresh(permit, audit).await?;
-        let (response, sender) = self.attempt(sender, &mut pending, audit).await?;
+        let (response, sender) = attempt(sender, &mut pending, audit).await?;
         Ok((response, Lease { key, sender }))
-    }
-
-    async fn attempt(
-        &self,
-        mut sender: SendRequest<Body>,
-        pending: &mut Pending,
-        audit: &Audit,
-    ) -> Result<(Response<Incoming>, SendRequest<Body>), Refusal> {
-        let request = pending.take().ok_or(Refusal::BadUpstream)?;
-        let answer = sender.try_send_request(request);
-        let up = audit.counts().up;
-        match unless_idle(answer, &up, self.idle_timeout).await {
-            None => Err(Refusal::UpstreamTimeout),
-            Some(Ok(response)) => Ok((response, sender)),
-            Some(Err(mut error)) => {
-                if let Some(request) = error.take_message() {
-                    pending.unsent(request);
-                }
-                Err(refusal_of(error.error()))
-            }
-        }
     }
 
     async fn fresh(
@@ -186,6 +163,26 @@ impl Exchanger {
     }
 }
 
+async fn attempt(
+    mut sender: SendRequest<Body>,
+    pending: &mut Pending,
+    audit: &Audit,
+) -> Result<(Response<Incoming>, SendRequest<Body>), Refusal> {
+    let request = pending.take().ok_or(Refusal::BadUpstream)?;
+    let answer = sender.try_send_request(request);
+    let up = audit.counts().up;
+    match unless_idle(answer, &up, pending.idle).await {
+        None => Err(Refusal::UpstreamTimeout),
+        Some(Ok(response)) => Ok((response, sender)),
+        Some(Err(mut error)) => {
+            if let Some(request) = error.take_message() {
+                pending.unsent(request);
+            }
+            Err(refusal_of(error.error()))
+        }
+    }
+}
+
 /// Plain TCP for a tunnel, by the same connector.
 ///
 /// # Errors
@@ -211,7 +208,12 @@ fn server_name(host: &Host) -> Result<ServerName<'static>, Refusal> {
 /// The words of the error stay in the debug log: they may quote the origin.
 fn refusal_of(error: &hyper::Error) -> Refusal {
     tracing::debug!(%error, "exchange failed");
-    if error.is_user() { Refusal::BadBody } else { Refusal::BadUpstream }
+    let over_limit = error.source().is_some_and(|source| source.is::<OverLimit>());
+    match (over_limit, error.is_user()) {
+        (true, _) => Refusal::BodyTooLarge,
+        (false, true) => Refusal::BadBody,
+        (false, false) => Refusal::BadUpstream,
+    }
 }
 
 /// Waits for the answer as long as something moves: an upload in progress counts.
@@ -231,6 +233,7 @@ async fn unless_idle<F: Future>(answer: F, up: &AtomicU64, idle: Duration) -> Op
 struct Pending {
     request: Option<Request<Body>>,
     copy: Option<Copy>,
+    idle: Duration,
 }
 
 /// The head of a request that is safe to repeat and has no body.
@@ -241,14 +244,14 @@ struct Copy {
 }
 
 impl Pending {
-    fn new(request: Request<Body>) -> Self {
+    fn new(request: Request<Body>, idle: Duration) -> Self {
         let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         let copy = (safe && request.body().is_end_stream()).then(|| Copy {
             method: request.method().clone(),
             uri: request.uri().clone(),
             headers: request.headers().clone(),
         });
-        Self { request: Some(request), copy }
+        Self { request: Some(request), copy, idle }
     }
 
     fn take(&mut self) -> Option<Request<Body>> {
