@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod aws;
+pub mod client;
 pub mod credential;
 pub mod host;
 pub mod policy;
