@@ -31,15 +31,19 @@ use self::cache::CredentialCache;
 use self::environment::{AwsConfig, Identity};
 use self::payload::Payload;
 use self::region::Region;
-pub use self::sign::SigningTarget;
 use self::sign::SignError;
+pub use self::sign::SigningTarget;
 use self::sts::Sts;
 use self::sts::transport::Transport;
 use crate::refusal::Refusal;
 
 /// Error names by which AWS says that credentials are over or unknown.
-const STALE: [&str; 4] =
-    ["ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"];
+const STALE: [&str; 4] = [
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+];
 
 /// Signs requests for AWS. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -56,7 +60,12 @@ impl Aws {
     /// Starts with `config`; credentials that expire are refreshed by a task of `drain`. Bodies that
     /// have to be hashed may have `body_limit` bytes.
     #[must_use]
-    pub fn start(config: AwsConfig, transport: Transport, body_limit: usize, drain: &Drain) -> Self {
+    pub fn start(
+        config: AwsConfig,
+        transport: Transport,
+        body_limit: usize,
+        drain: &Drain,
+    ) -> Self {
         let credentials = match config.identity {
             Identity::Static(credentials) => CredentialCache::fixed(credentials),
             Identity::WebIdentity(identity) => {
@@ -113,7 +122,8 @@ impl Aws {
     /// has them refreshed if so. The answer itself is passed on unchanged.
     pub fn observe(&self, status: StatusCode, headers: &HeaderMap) {
         let suspicious = matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN);
-        if suspicious && headers.get("x-amzn-errortype").is_some_and(|kind| is_stale(kind.as_bytes()))
+        if suspicious
+            && headers.get("x-amzn-errortype").is_some_and(|kind| is_stale(kind.as_bytes()))
         {
             self.0.credentials.rejected_by_upstream();
         }
@@ -144,3 +154,5 @@ fn refusal_of(error: &SignError) -> Refusal {
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -198,7 +198,9 @@ async fn exchange(
     request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(revision) = revision {
         let tag = HeaderValue::try_from(format!("\"{}\"", revision.trim_matches('"')));
-        request.headers_mut().insert(IF_MATCH, tag.map_err(|_bad| CommandError::Revision(revision))?);
+        request
+            .headers_mut()
+            .insert(IF_MATCH, tag.map_err(|_bad| CommandError::Revision(revision))?);
     }
     let response = client.request(request).await?;
     let status = response.status();

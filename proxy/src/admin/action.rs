@@ -38,7 +38,8 @@ pub(super) enum NoAction {
 impl Action {
     pub(super) fn of(method: &Method, path: &str) -> Result<Self, NoAction> {
         let reads = matches!(*method, Method::GET | Method::HEAD);
-        let read_only = |action| if reads { Ok(action) } else { Err(NoAction::Method { allow: READ }) };
+        let read_only =
+            |action| if reads { Ok(action) } else { Err(NoAction::Method { allow: READ }) };
         match path {
             "/healthz" => read_only(Self::Alive),
             "/readyz" => read_only(Self::Ready),

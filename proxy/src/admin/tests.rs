@@ -7,8 +7,7 @@ use serde_json::Value;
 use super::*;
 use crate::rules::RuleLimits;
 
-const DOCUMENT: &str =
-    r#"{"gh": {"real_base_url": "https://a.test/hook", "headers": {"Authorization": "Bearer SECRET"}}}"#;
+const DOCUMENT: &str = r#"{"gh": {"real_base_url": "https://a.test/hook", "headers": {"Authorization": "Bearer SECRET"}}}"#;
 
 fn token(text: &str) -> BearerToken {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -107,13 +106,18 @@ async fn rules_are_closed_without_exactly_the_token() {
     assert_eq!(context.rules.snapshot().revision().number(), 0);
     let open = AdminContext { token: None, ..context };
     let (head, body) = call(&open, rules(Method::PUT, DOCUMENT)).await;
-    assert_eq!((head.status().as_u16(), json(&body)["code"].as_str().unwrap()), (403, "no_admin_token"));
+    assert_eq!(
+        (head.status().as_u16(), json(&body)["code"].as_str().unwrap()),
+        (403, "no_admin_token")
+    );
 }
 
 #[tokio::test]
 async fn web_pages_are_refused_even_with_the_token() {
     let context = context();
-    for header in [("origin", "http://localhost"), ("origin", "null"), ("sec-fetch-site", "same-origin")] {
+    for header in
+        [("origin", "http://localhost"), ("origin", "null"), ("sec-fetch-site", "same-origin")]
+    {
         let headers = &[BEARER, header];
         let call_it = Call { method: Method::GET, path: "/rules", headers, body: "" };
         let (head, body) = call(&context, call_it).await;
@@ -181,17 +185,23 @@ async fn health_readiness_and_metrics_need_no_token() {
     let mut context = context();
     assert_eq!(call(&context, get("/healthz")).await.0.status(), 200);
     let (head, body) = call(&context, get("/metrics")).await;
-    assert!(head.headers()["content-type"].to_str().unwrap().starts_with("text/plain; version=0.0.4"));
+    assert!(
+        head.headers()["content-type"].to_str().unwrap().starts_with("text/plain; version=0.0.4")
+    );
     assert_eq!(body, "ws_proxy_up 1\n");
     let (head, body) = call(&context, get("/readyz")).await;
-    assert_eq!((head.status().as_u16(), json(&body)["checks"]["rules"].as_str().unwrap()), (200, "none"));
+    assert_eq!(
+        (head.status().as_u16(), json(&body)["checks"]["rules"].as_str().unwrap()),
+        (200, "none")
+    );
 
     context.rules_needed = RulesNeeded::BeforeReady;
     assert_eq!(call(&context, get("/readyz")).await.0.status(), 503);
     call(&context, rules(Method::PUT, DOCUMENT)).await;
     assert_eq!(call(&context, get("/readyz")).await.0.status(), 200);
 
-    let waiting = Check { name: "aws_credentials", state: CheckState::Waiting("no credentials yet") };
+    let waiting =
+        Check { name: "aws_credentials", state: CheckState::Waiting("no credentials yet") };
     context.readiness = Box::new(move || vec![waiting.clone()]);
     let (head, body) = call(&context, get("/readyz")).await;
     assert_eq!(head.status(), 503);

@@ -83,7 +83,10 @@ mod tests {
     #[test]
     fn paths_map_to_the_endpoint_that_serves_them() {
         let rows = [
-            ("/model/anthropic.claude-v1:0/invoke", Some("bedrock-runtime.us-east-1.amazonaws.com")),
+            (
+                "/model/anthropic.claude-v1:0/invoke",
+                Some("bedrock-runtime.us-east-1.amazonaws.com"),
+            ),
             ("/model/a%3A0/converse-stream", Some("bedrock-runtime.us-east-1.amazonaws.com")),
             ("/guardrail/g/version/1/apply", Some("bedrock-runtime.us-east-1.amazonaws.com")),
             ("/async-invoke", Some("bedrock-runtime.us-east-1.amazonaws.com")),

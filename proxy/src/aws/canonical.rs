@@ -14,8 +14,7 @@ use thiserror::Error;
 use super::region::Service;
 
 /// Everything but the unreserved characters of RFC 3986: what AWS calls `UriEncode`.
-const URI_ENCODE: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const URI_ENCODE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// The same with the slash kept, for object keys.
 const URI_ENCODE_PATH: &AsciiSet = &URI_ENCODE.remove(b'/');
 
@@ -145,7 +144,9 @@ mod tests {
 
     #[test]
     fn paths_of_other_services_are_left_alone() {
-        for text in ["/", "/model/a:0/invoke", "/model/a%3A0/invoke", "/model/arn%2Fx/invoke", "/a/"] {
+        for text in
+            ["/", "/model/a:0/invoke", "/model/a%3A0/invoke", "/model/arn%2Fx/invoke", "/a/"]
+        {
             assert_eq!(bedrock(text).unwrap(), text);
         }
         assert_eq!(bedrock("").unwrap(), "/");

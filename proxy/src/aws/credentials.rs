@@ -78,7 +78,8 @@ impl Credentials {
 fn part(part: &'static str, value: String) -> Result<Secret<String>, BadCredentials> {
     let value = Secret::new(value);
     let text = value.expose();
-    let sendable = (1..=MAX_PART).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    let sendable =
+        (1..=MAX_PART).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     if sendable { Ok(value) } else { Err(BadCredentials { part }) }
 }
 

@@ -60,12 +60,11 @@ impl Payload {
         match plan(headers, service)? {
             Plan::Pass(digest) => Ok(Self::Declared { content, digest }),
             Plan::Buffer => {
-                let content = body::collect_limited(content, limit).await.map_err(|error| {
-                    match error {
+                let content =
+                    body::collect_limited(content, limit).await.map_err(|error| match error {
                         body::BodyError::TooLarge(_) => Refusal::BodyTooLarge,
                         body::BodyError::Failed(_) => Refusal::BadBody,
-                    }
-                })?;
+                    })?;
                 Ok(Self::of_bytes(content))
             }
         }
@@ -172,7 +171,9 @@ mod tests {
         for (literal, service, digest) in rows {
             assert_eq!(take(literal, service).await.unwrap().digest(), digest, "{literal:?}");
         }
-        for literal in ["STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-EVENTS", "x"] {
+        for literal in
+            ["STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-EVENTS", "x"]
+        {
             let refusal = take(Some(literal), "s3").await.unwrap_err();
             assert_eq!(refusal, Refusal::AwsUnsupported, "{literal}");
         }

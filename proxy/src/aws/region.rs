@@ -151,7 +151,8 @@ mod tests {
 
     #[test]
     fn names_that_could_change_a_host_or_a_scope_are_refused() {
-        for text in ["", "US-EAST-1", "us-east-1.evil.test", "a/b", "us east", "-a", "a-", "a\r\n"] {
+        for text in ["", "US-EAST-1", "us-east-1.evil.test", "a/b", "us east", "-a", "a-", "a\r\n"]
+        {
             assert!(Region::parse(text).is_err(), "{text:?}");
             assert!(Service::parse(text).is_err(), "{text:?}");
         }

@@ -14,7 +14,9 @@ use aws_sigv4::http_request::{
 };
 use aws_sigv4::sign::v4;
 use aws_smithy_runtime_api::client::identity::Identity;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue};
+use http::header::{
+    self, HeaderMap, HeaderName, HeaderValue, InvalidHeaderName, InvalidHeaderValue,
+};
 use http::request::Parts;
 use http::uri::{InvalidUri, InvalidUriParts, PathAndQuery};
 use http::{Uri, Version};
@@ -141,8 +143,7 @@ fn instructions(
     let url = format!("https://{}{path_and_query}", target.authority);
     let headers = signed_headers(&parts.headers)?;
     let body = SignableBody::Precomputed(payload.digest().to_owned());
-    let request =
-        SignableRequest::new(parts.method.as_str(), url, headers.into_iter(), body)?;
+    let request = SignableRequest::new(parts.method.as_str(), url, headers.into_iter(), body)?;
     Ok(aws_sigv4::http_request::sign(request, &params)?.into_parts().0)
 }
 
@@ -206,3 +207,7 @@ fn replace_path(uri: &mut Uri, path_and_query: &str) -> Result<(), SignError> {
     Ok(())
 }
 
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;

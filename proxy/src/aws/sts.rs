@@ -45,7 +45,9 @@ pub enum StsError {
         source: io::Error,
     },
     /// The token file holds no token.
-    #[error("the web identity token file {0} holds no token: one line of visible ASCII is expected")]
+    #[error(
+        "the web identity token file {0} holds no token: one line of visible ASCII is expected"
+    )]
     TokenShape(PathBuf),
     /// The request could not be exchanged.
     #[error("STS at {endpoint}: {source}")]
@@ -136,8 +138,8 @@ impl Sts {
             ("RoleSessionName", &self.identity.session_name),
             ("WebIdentityToken", token.expose()),
         ];
-        let pairs = parameters
-            .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, FORM)));
+        let pairs =
+            parameters.map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, FORM)));
         pairs.join("&")
     }
 
@@ -162,3 +164,7 @@ async fn read_token(path: &Path) -> Result<Secret<String>, StsError> {
     std::str::from_utf8(token).map(|text| Secret::new(text.to_owned())).map_err(|_unlikely| shape())
 }
 
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;

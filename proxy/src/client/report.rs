@@ -39,7 +39,8 @@ pub(super) fn health(reply: &Reply) -> String {
 }
 
 fn server(name: &str, server: &Value) -> String {
-    let headers: Vec<&str> = list(server, "header_names").iter().filter_map(Value::as_str).collect();
+    let headers: Vec<&str> =
+        list(server, "header_names").iter().filter_map(Value::as_str).collect();
     let headers = if headers.is_empty() { "none".to_owned() } else { headers.join(", ") };
     let expired = server.get("expired").and_then(Value::as_bool).unwrap_or_default();
     let end = match (expired, text(server, "expires_at")) {

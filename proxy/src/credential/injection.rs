@@ -239,9 +239,21 @@ mod tests {
     #[test]
     fn names_that_frame_or_route_are_refused() {
         for name in [
-            "Host", "Content-Length", "transfer_encoding", "TE", "Upgrade", "Connection", "Keep-Alive",
-            "Proxy-Authorization", "proxy-anything", "Forwarded", "X-Forwarded-For", "Expect", "Via",
-            "Trailer", "Sec-WebSocket-Key",
+            "Host",
+            "Content-Length",
+            "transfer_encoding",
+            "TE",
+            "Upgrade",
+            "Connection",
+            "Keep-Alive",
+            "Proxy-Authorization",
+            "proxy-anything",
+            "Forwarded",
+            "X-Forwarded-For",
+            "Expect",
+            "Via",
+            "Trailer",
+            "Sec-WebSocket-Key",
         ] {
             assert_eq!(injection(&[(name, "v")]).unwrap_err(), BadHeader::Reserved, "{name}");
         }
@@ -289,9 +301,11 @@ mod tests {
 
     #[test]
     fn answers_that_echo_a_value_are_redacted() {
-        let ours = injection(&[("authorization", "Bearer s3cr3t-t0ken"), ("x-short", "abc")]).unwrap();
+        let ours =
+            injection(&[("authorization", "Bearer s3cr3t-t0ken"), ("x-short", "abc")]).unwrap();
         let mut headers = HeaderMap::new();
-        headers.insert("location", HeaderValue::from_static("https://x.test/?k=s3cr3t-t0ken&a=abc"));
+        headers
+            .insert("location", HeaderValue::from_static("https://x.test/?k=s3cr3t-t0ken&a=abc"));
         headers.insert("x-echo", HeaderValue::from_static("Bearer s3cr3t-t0ken"));
         headers.insert("x-other", HeaderValue::from_static("plain"));
         assert_eq!(ours.redact(&mut headers), 2);

@@ -206,7 +206,9 @@ mod tests {
         for (url, error) in rows {
             assert_eq!(BaseUrl::parse(url, PlainHttp::Refused), Err(error), "{url}");
         }
-        for url in ["https://", "https:///x", "https://a b/", "https://0x7f.1/", "https://a.test\\@b/"] {
+        for url in
+            ["https://", "https:///x", "https://a b/", "https://0x7f.1/", "https://a.test\\@b/"]
+        {
             let error = BaseUrl::parse(url, PlainHttp::Refused).unwrap_err();
             assert!(matches!(error, BaseUrlError::Authority(_)), "{url}");
         }

@@ -100,7 +100,7 @@ impl Reader<'_> {
         let version = entries.iter().find(|(key, _)| key == "version").map(|(_, node)| node);
         match version {
             None | Some(Node::Object(_)) => {
-                let rules = self.servers(root, String::new(), Shape::Map, self.terms_until(None), faults)?;
+                let rules = self.servers(root, "", Shape::Map, self.terms_until(None), faults)?;
                 Some(Document { rules, ..Document::default() })
             }
             Some(_) => self.versioned(root, faults),
@@ -119,10 +119,14 @@ impl Reader<'_> {
         let rules = match fields.take("mcp_servers") {
             Some(node) => {
                 let path = fields.path_of("mcp_servers");
-                self.servers(node, path, Shape::Versioned, terms, fields.faults())
+                self.servers(node, &path, Shape::Versioned, terms, fields.faults())
             }
             None => {
-                fields.note("mcp_servers", "missing", "is needed; an empty object clears all rules");
+                fields.note(
+                    "mcp_servers",
+                    "missing",
+                    "is needed; an empty object clears all rules",
+                );
                 None
             }
         };
@@ -140,21 +144,21 @@ impl Reader<'_> {
     fn servers(
         &mut self,
         node: Node,
-        path: String,
+        path: &str,
         shape: Shape,
         terms: Terms,
         faults: &mut Faults,
     ) -> Option<Vec<McpRule>> {
         let Node::Object(entries) = node else {
-            faults.note(&path, "bad_type", "must be a JSON object of servers");
+            faults.note(path, "bad_type", "must be a JSON object of servers");
             return None;
         };
         if entries.len() > MAX_SERVERS {
-            faults.note(&path, "too_many", format!("at most {MAX_SERVERS} servers are taken"));
+            faults.note(path, "too_many", format!("at most {MAX_SERVERS} servers are taken"));
             return None;
         }
         let rules = entries.into_iter().filter_map(|(name, node)| {
-            let path = child(&path, &name);
+            let path = child(path, &name);
             if !is_server_name(&name) {
                 faults.note(&path, "bad_name", NAME_RULE);
             }
@@ -192,11 +196,10 @@ impl Reader<'_> {
         let grant = Grant { methods: methods(fields), paths: paths(fields) };
         let strip = strip(fields);
         let max_request_bytes = fields.number("max_request_bytes", 1, u64::MAX);
-        let idle_timeout = fields.number("idle_timeout_ms", 1, 86_400_000).map(Duration::from_millis);
-        let redaction = fields.word(
-            "redact_response",
-            &[("none", Redaction::None), ("headers", Redaction::Headers)],
-        );
+        let idle_timeout =
+            fields.number("idle_timeout_ms", 1, 86_400_000).map(Duration::from_millis);
+        let redaction = fields
+            .word("redact_response", &[("none", Redaction::None), ("headers", Redaction::Headers)]);
         let terms = Terms {
             expires: self.expires(fields, terms.expires),
             on_revoke: fields
@@ -228,7 +231,11 @@ impl Reader<'_> {
     }
 
     /// The earlier one of the rule's own end and the document's.
-    fn expires(&mut self, fields: &mut Fields<'_>, general: Option<SystemTime>) -> Option<SystemTime> {
+    fn expires(
+        &mut self,
+        fields: &mut Fields<'_>,
+        general: Option<SystemTime>,
+    ) -> Option<SystemTime> {
         const KEY: &str = "expires_at";
         let Some(text) = fields.text(KEY) else { return general };
         let Ok(own) = humantime::parse_rfc3339(text.expose()) else {

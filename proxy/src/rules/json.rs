@@ -26,8 +26,8 @@ pub(super) enum Node {
     /// Any other number; none is accepted anywhere.
     Number,
     Text(Secret<String>),
-    List(Vec<Node>),
-    Object(Vec<(String, Node)>),
+    List(Vec<Self>),
+    Object(Vec<(String, Self)>),
 }
 
 /// Why a body is no acceptable JSON.
@@ -204,8 +204,19 @@ mod tests {
     #[test]
     fn what_is_no_json_is_refused() {
         for body in [
-            &b""[..], b"nope", b"{", b"{}}", b"{} {}", b"[1,]", b"NaN", b"{\"a\":NaN}", b"{'a':1}",
-            b"\xef\xbb\xbf{}", b"\"\\ud800\"", b"\"\xff\"", b"{\"a\":1 // x\n}",
+            &b""[..],
+            b"nope",
+            b"{",
+            b"{}}",
+            b"{} {}",
+            b"[1,]",
+            b"NaN",
+            b"{\"a\":NaN}",
+            b"{'a':1}",
+            b"\xef\xbb\xbf{}",
+            b"\"\\ud800\"",
+            b"\"\xff\"",
+            b"{\"a\":1 // x\n}",
         ] {
             assert_eq!(code(body), "bad_json", "{body:?}");
         }

@@ -45,8 +45,8 @@ pub fn check(path: &str) -> Result<(), AmbiguousPath> {
 
 fn check_segment(segment: &str) -> Result<(), AmbiguousPath> {
     let canonical = canonical(segment).ok_or(AmbiguousPath)?;
-    let hidden_separator = escapes(&canonical)
-        .any(|byte| matches!(byte, b'/' | b'\\') || byte.is_ascii_control());
+    let hidden_separator =
+        escapes(&canonical).any(|byte| matches!(byte, b'/' | b'\\') || byte.is_ascii_control());
     // Some servers cut `;parameters` off a segment before they resolve dots.
     let name = canonical.split(';').next().unwrap_or(&canonical);
     if hidden_separator || matches!(name, "." | "..") {
@@ -150,12 +150,29 @@ mod tests {
     #[test]
     fn paths_with_two_readings_are_refused() {
         for path in [
-            "/..", "/../x", "/a/./b", "/a/.", "/%2e%2e/x", "/%2E./x", "/a%2fb", "/a%5Cb", "/a\\b",
-            "/a%00", "/a%0d%0aX:1", "/a%7f", "/a%zz", "/a%", "/a%2", "/..;x/y", "/%2e%2e;/y",
+            "/..",
+            "/../x",
+            "/a/./b",
+            "/a/.",
+            "/%2e%2e/x",
+            "/%2E./x",
+            "/a%2fb",
+            "/a%5Cb",
+            "/a\\b",
+            "/a%00",
+            "/a%0d%0aX:1",
+            "/a%7f",
+            "/a%zz",
+            "/a%",
+            "/a%2",
+            "/..;x/y",
+            "/%2e%2e;/y",
         ] {
             assert_eq!(check(path), Err(AmbiguousPath), "{path}");
         }
-        for path in ["", "/", "/a/b", "/a//b", "/%252e%252e/x", "/a..b", "/...", "/a%c0%ae", "/a:b@c"] {
+        for path in
+            ["", "/", "/a/b", "/a//b", "/%252e%252e/x", "/a..b", "/...", "/a%c0%ae", "/a:b@c"]
+        {
             assert_eq!(check(path), Ok(()), "{path}");
         }
     }

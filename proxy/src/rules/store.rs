@@ -77,7 +77,9 @@ impl Revision {
     pub fn is(&self, expected: &Expected) -> bool {
         match expected {
             Expected::Number(number) => *number == self.number,
-            Expected::Exactly(text) => *text == self.to_string() || *text == self.number.to_string(),
+            Expected::Exactly(text) => {
+                *text == self.to_string() || *text == self.number.to_string()
+            }
         }
     }
 }

@@ -33,10 +33,7 @@ fn half_a_setting_is_an_error_and_never_falls_back() {
     let error = read_from(&[ROLE, REGION, keys[0], keys[1]]).unwrap_err();
     assert_eq!(
         error,
-        EnvironmentError::Half {
-            present: "AWS_ROLE_ARN",
-            missing: "AWS_WEB_IDENTITY_TOKEN_FILE"
-        }
+        EnvironmentError::Half { present: "AWS_ROLE_ARN", missing: "AWS_WEB_IDENTITY_TOKEN_FILE" }
     );
     let error = read_from(&[REGION, keys[1]]).unwrap_err();
     assert!(error.to_string().contains("AWS_ACCESS_KEY_ID is not"), "{error}");

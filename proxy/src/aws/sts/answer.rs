@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use http::StatusCode;
 use quick_xml::Reader;
-use quick_xml::events::Event;
 use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::events::Event;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -65,7 +65,9 @@ fn retry_of_code(status: StatusCode, code: &str) -> Retry {
         "AccessDenied" | "AccessDeniedException" | "IDPRejectedClaim" | "InvalidIdentityToken" => {
             Retry::Slowly
         }
-        "MalformedPolicyDocument" | "PackedPolicyTooLarge" | "RegionDisabledException"
+        "MalformedPolicyDocument"
+        | "PackedPolicyTooLarge"
+        | "RegionDisabledException"
         | "ValidationError" => Retry::Fatal,
         _ if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => Retry::Soon,
         _ => Retry::Slowly,
@@ -86,7 +88,7 @@ pub fn parse(status: StatusCode, body: &[u8]) -> Result<Credentials, AnswerError
     if !status.is_success() {
         return Err(AnswerError::Refused { status, code: "no error code".to_owned() });
     }
-    let expires = fields.expiration.as_deref().map(|text| parse_time(text));
+    let expires = fields.expiration.as_deref().map(parse_time);
     let expires = expires.ok_or_else(|| malformed("it has no Expiration"))?;
     let expires = expires.ok_or_else(|| malformed("its Expiration is no RFC 3339 time"))?;
     let token = fields.session_token.ok_or_else(|| malformed("it has no SessionToken"))?;
@@ -205,7 +207,10 @@ mod tests {
     #[test]
     fn expiry_times_with_and_without_fraction_are_read() {
         for text in ["2030-01-02T03:04:05Z", "2030-01-02T03:04:05.123456Z"] {
-            assert!(parse(StatusCode::OK, GOOD.replace("2030-01-02T03:04:05Z", text).as_bytes()).is_ok());
+            assert!(
+                parse(StatusCode::OK, GOOD.replace("2030-01-02T03:04:05Z", text).as_bytes())
+                    .is_ok()
+            );
         }
         let garbage = GOOD.replace("2030-01-02T03:04:05Z", "soon");
         assert!(matches!(failure(200, &garbage), AnswerError::Malformed { .. }));
@@ -233,7 +238,9 @@ mod tests {
     #[test]
     fn error_codes_decide_how_soon_to_try_again() {
         let body = |code: &str| {
-            format!("<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>a &amp; b</Message></Error></ErrorResponse>")
+            format!(
+                "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>a &amp; b</Message></Error></ErrorResponse>"
+            )
         };
         assert_eq!(failure(400, &body("ExpiredTokenException")), AnswerError::ExpiredToken);
         let rows = [

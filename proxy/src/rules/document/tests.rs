@@ -102,10 +102,9 @@ fn a_rule_that_is_over_already_is_taken_with_a_warning() {
 }
 
 #[test]
-fn faults_are_told_by_path_and_code() {
+fn faults_of_the_document_are_told_by_path_and_code() {
     let url = json!("https://a.test");
-    let long = "v".repeat(8193);
-    let rows = [
+    assert_faults(vec![
         (json!([]), " bad_type"),
         (json!(null), " bad_type"),
         (json!({"version": 2, "mcp_servers": {}}), "/version out_of_range"),
@@ -114,8 +113,14 @@ fn faults_are_told_by_path_and_code() {
         (json!({"version": 1, "mcp_servers": {}, "x": 1}), "/x unknown_field"),
         (json!({"version": 1, "mcp_servers": [], }), "/mcp_servers bad_type"),
         (json!({"version": 1, "mcp_servers": {}, "ttl_seconds": 0}), "/ttl_seconds out_of_range"),
-        (json!({"version": 1, "mcp_servers": {}, "ttl_seconds": 86_401}), "/ttl_seconds out_of_range"),
-        (json!({"version": 1, "mcp_servers": {}, "expected_revision": -1}), "/expected_revision bad_type"),
+        (
+            json!({"version": 1, "mcp_servers": {}, "ttl_seconds": 86_401}),
+            "/ttl_seconds out_of_range",
+        ),
+        (
+            json!({"version": 1, "mcp_servers": {}, "expected_revision": -1}),
+            "/expected_revision bad_type",
+        ),
         (json!({"gh": 1}), "/gh bad_type"),
         (json!({"gh": {}}), "/gh/real_base_url missing"),
         (json!({"gh": {"real_base_url": 1}}), "/gh/real_base_url bad_type"),
@@ -126,26 +131,48 @@ fn faults_are_told_by_path_and_code() {
         (json!({"..": {"real_base_url": url}}), "/.. bad_name"),
         (json!({"a/b": {"real_base_url": url}}), "/a~1b bad_name"),
         (json!({"-a": {"real_base_url": url}}), "/-a bad_name"),
+    ]);
+}
+
+#[test]
+fn faults_of_a_rule_are_told_by_path_and_code() {
+    let long = "v".repeat(8193);
+    assert_faults(vec![
         (with("headers", &json!([])), "/mcp_servers/gh/headers bad_type"),
         (with("headers", &json!({"A": 1})), "/mcp_servers/gh/headers/A bad_type"),
         (with("headers", &json!({"Host": "x"})), "/mcp_servers/gh/headers/Host reserved_header"),
         (with("headers", &json!({"a b": "x"})), "/mcp_servers/gh/headers/a b bad_header_name"),
         (with("headers", &json!({"A": "x\r\ny"})), "/mcp_servers/gh/headers/A bad_header_value"),
         (with("headers", &json!({"A": long})), "/mcp_servers/gh/headers/A bad_header_value"),
-        (with("headers", &json!({"A-B": "1", "a_b": "2"})), "/mcp_servers/gh/headers/a_b duplicate_header"),
+        (
+            with("headers", &json!({"A-B": "1", "a_b": "2"})),
+            "/mcp_servers/gh/headers/a_b duplicate_header",
+        ),
         (with("allow_methods", &json!(["get"])), "/mcp_servers/gh/allow_methods/0 bad_method"),
-        (with("allow_methods", &json!(["GET", "CONNECT"])), "/mcp_servers/gh/allow_methods/1 bad_method"),
+        (
+            with("allow_methods", &json!(["GET", "CONNECT"])),
+            "/mcp_servers/gh/allow_methods/1 bad_method",
+        ),
         (with("allow_methods", &json!("GET")), "/mcp_servers/gh/allow_methods bad_type"),
         (with("allow_paths", &json!(["x"])), "/mcp_servers/gh/allow_paths/0 bad_glob"),
-        (with("strip_request_headers", &json!([1])), "/mcp_servers/gh/strip_request_headers/0 bad_type"),
-        (with("strip_request_headers", &json!(["host"])), "/mcp_servers/gh/strip_request_headers/0 bad_header_name"),
+        (
+            with("strip_request_headers", &json!([1])),
+            "/mcp_servers/gh/strip_request_headers/0 bad_type",
+        ),
+        (
+            with("strip_request_headers", &json!(["host"])),
+            "/mcp_servers/gh/strip_request_headers/0 bad_header_name",
+        ),
         (with("max_request_bytes", &json!(1.5)), "/mcp_servers/gh/max_request_bytes out_of_range"),
         (with("idle_timeout_ms", &json!(true)), "/mcp_servers/gh/idle_timeout_ms out_of_range"),
         (with("expires_at", &json!("tomorrow")), "/mcp_servers/gh/expires_at bad_time"),
         (with("on_revoke", &json!("x")), "/mcp_servers/gh/on_revoke unknown_value"),
         (with("redact_response", &json!("body")), "/mcp_servers/gh/redact_response unknown_value"),
         (with("allow_private", &json!(true)), "/mcp_servers/gh/allow_private unknown_field"),
-    ];
+    ]);
+}
+
+fn assert_faults(rows: Vec<(Value, &str)>) {
     for (body, expected) in rows {
         let found = faults(&body);
         assert_eq!(found.first().map(String::as_str), Some(expected), "{body}: {found:?}");
@@ -180,17 +207,23 @@ fn bodies_that_are_no_json_are_told_apart_from_bad_content() {
 
 /// A text that marks itself, broken in one of the ways that make a field faulty.
 fn marked() -> impl Strategy<Value = String> {
-    ("[a-z]{0,5}", prop::sample::select(vec!["", " ", "\n", "\0", "/", "?", "\u{e9}"])).prop_map(
-        |(filling, odd)| format!("{odd}{filling}SECRETVALUE{filling}{odd}"),
-    )
+    ("[a-z]{0,5}", prop::sample::select(vec!["", " ", "\n", "\0", "/", "?", "\u{e9}"]))
+        .prop_map(|(filling, odd)| format!("{odd}{filling}SECRETVALUE{filling}{odd}"))
 }
 
 fn marked_document() -> impl Strategy<Value = Value> {
     let fields = prop::collection::vec(
         (
             prop::sample::select(vec![
-                "real_base_url", "allow_methods", "allow_paths", "strip_request_headers",
-                "max_request_bytes", "expires_at", "on_revoke", "redact_response", "surprise",
+                "real_base_url",
+                "allow_methods",
+                "allow_paths",
+                "strip_request_headers",
+                "max_request_bytes",
+                "expires_at",
+                "on_revoke",
+                "redact_response",
+                "surprise",
             ]),
             marked(),
             any::<bool>(),
