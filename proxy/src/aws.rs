@@ -153,3 +153,6 @@ fn refusal_of(error: &SignError) -> Refusal {
         | SignError::Signing(_) => Refusal::AwsUnsupported,
     }
 }
+
+#[cfg(test)]
+mod tests;

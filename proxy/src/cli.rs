@@ -9,6 +9,7 @@ use workspace_common::listen::ListenAddr;
 use workspace_common::logging::LogFormat;
 
 use crate::admin::RulesNeeded;
+use crate::client::{HealthArgs, RulesArgs};
 
 /// The only way out of a workspace: a forward proxy with a whitelist that holds the credentials.
 #[derive(Debug, Parser)]
@@ -31,6 +32,10 @@ pub enum Command {
     },
     /// Say what the policy decides about a request, without looking anything up
     Explain(ExplainArgs),
+    /// Show, replace or clear the rules of a running proxy
+    Rules(RulesArgs),
+    /// Ask a running proxy whether it can do its work
+    Health(HealthArgs),
 }
 
 /// Where the policy comes from. All sources add up; without any, everything is denied.

@@ -21,6 +21,7 @@ pub mod classify;
 pub mod cli;
 pub mod config;
 pub mod context;
+pub mod client;
 pub mod credential;
 pub mod explain;
 pub mod forward;

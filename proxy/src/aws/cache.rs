@@ -139,6 +139,15 @@ impl CredentialCache {
     }
 }
 
+#[cfg(test)]
+impl CredentialCache {
+    /// Whether a complaint of an upstream waits for the task.
+    pub(super) async fn has_complaint(&self) -> bool {
+        use futures_util::FutureExt as _;
+        self.early.notified().now_or_never().is_some()
+    }
+}
+
 fn usable_in(snapshot: &Snapshot, now: SystemTime) -> Option<Arc<Credentials>> {
     snapshot.credentials.as_ref().filter(|held| schedule::usable(held.expires(), now)).cloned()
 }
@@ -224,3 +233,6 @@ fn log_failure(error: &StsError, retry: Retry, pause: Duration, serving: bool) {
         tracing::warn!(%error, retry_in_ms = pause_ms, serving, "AWS credentials not refreshed");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -173,7 +173,7 @@ impl Variables<'_> {
     fn sts_endpoint(&self, region: &Region) -> Result<Uri, EnvironmentError> {
         for name in ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"] {
             if let Some(value) = (self.0)(name) {
-                return endpoint_override(name, value);
+                return endpoint_override(name, &value);
             }
         }
         let host = sts_host(region, self.flag("AWS_USE_FIPS_ENDPOINT"), self.dual_stack());
@@ -195,6 +195,7 @@ impl Variables<'_> {
     }
 }
 
+#[derive(Clone, Copy)]
 enum AddressFamilies {
     Ipv4,
     Dual,
@@ -209,7 +210,7 @@ fn sts_host(region: &Region, fips: bool, families: AddressFamilies) -> String {
     format!("{label}.{region}.{suffix}")
 }
 
-fn endpoint_override(name: &'static str, value: String) -> Result<Uri, EnvironmentError> {
+fn endpoint_override(name: &'static str, value: &str) -> Result<Uri, EnvironmentError> {
     let text = value.trim();
     let text = if text.ends_with('/') { text.to_owned() } else { format!("{text}/") };
     let usable = |uri: &Uri| {
@@ -220,7 +221,7 @@ fn endpoint_override(name: &'static str, value: String) -> Result<Uri, Environme
     text.parse()
         .ok()
         .filter(usable)
-        .ok_or_else(|| EnvironmentError::Endpoint { name, value: without_userinfo(&value) })
+        .ok_or_else(|| EnvironmentError::Endpoint { name, value: without_userinfo(value) })
 }
 
 /// A password in a URL has no business in an error message.

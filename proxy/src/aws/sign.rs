@@ -206,3 +206,8 @@ fn replace_path(uri: &mut Uri, path_and_query: &str) -> Result<(), SignError> {
     *uri = Uri::from_parts(parts)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;

@@ -163,3 +163,8 @@ async fn read_token(path: &Path) -> Result<Secret<String>, StsError> {
     }
     std::str::from_utf8(token).map(|text| Secret::new(text.to_owned())).map_err(|_unlikely| shape())
 }
+
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;

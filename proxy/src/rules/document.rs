@@ -100,8 +100,7 @@ impl Reader<'_> {
         let version = entries.iter().find(|(key, _)| key == "version").map(|(_, node)| node);
         match version {
             None | Some(Node::Object(_)) => {
-                let rules =
-                    self.servers(root, String::new(), Shape::Map, self.terms_until(None), faults)?;
+                let rules = self.servers(root, "", Shape::Map, self.terms_until(None), faults)?;
                 Some(Document { rules, ..Document::default() })
             }
             Some(_) => self.versioned(root, faults),
@@ -120,7 +119,7 @@ impl Reader<'_> {
         let rules = match fields.take("mcp_servers") {
             Some(node) => {
                 let path = fields.path_of("mcp_servers");
-                self.servers(node, path, Shape::Versioned, terms, fields.faults())
+                self.servers(node, &path, Shape::Versioned, terms, fields.faults())
             }
             None => {
                 fields.note(
@@ -145,21 +144,21 @@ impl Reader<'_> {
     fn servers(
         &mut self,
         node: Node,
-        path: String,
+        path: &str,
         shape: Shape,
         terms: Terms,
         faults: &mut Faults,
     ) -> Option<Vec<McpRule>> {
         let Node::Object(entries) = node else {
-            faults.note(&path, "bad_type", "must be a JSON object of servers");
+            faults.note(path, "bad_type", "must be a JSON object of servers");
             return None;
         };
         if entries.len() > MAX_SERVERS {
-            faults.note(&path, "too_many", format!("at most {MAX_SERVERS} servers are taken"));
+            faults.note(path, "too_many", format!("at most {MAX_SERVERS} servers are taken"));
             return None;
         }
         let rules = entries.into_iter().filter_map(|(name, node)| {
-            let path = child(&path, &name);
+            let path = child(path, &name);
             if !is_server_name(&name) {
                 faults.note(&path, "bad_name", NAME_RULE);
             }

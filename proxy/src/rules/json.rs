@@ -26,8 +26,8 @@ pub(super) enum Node {
     /// Any other number; none is accepted anywhere.
     Number,
     Text(Secret<String>),
-    List(Vec<Node>),
-    Object(Vec<(String, Node)>),
+    List(Vec<Self>),
+    Object(Vec<(String, Self)>),
 }
 
 /// Why a body is no acceptable JSON.

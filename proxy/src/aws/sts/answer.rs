@@ -88,7 +88,7 @@ pub fn parse(status: StatusCode, body: &[u8]) -> Result<Credentials, AnswerError
     if !status.is_success() {
         return Err(AnswerError::Refused { status, code: "no error code".to_owned() });
     }
-    let expires = fields.expiration.as_deref().map(|text| parse_time(text));
+    let expires = fields.expiration.as_deref().map(parse_time);
     let expires = expires.ok_or_else(|| malformed("it has no Expiration"))?;
     let expires = expires.ok_or_else(|| malformed("its Expiration is no RFC 3339 time"))?;
     let token = fields.session_token.ok_or_else(|| malformed("it has no SessionToken"))?;

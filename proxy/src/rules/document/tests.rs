@@ -102,10 +102,9 @@ fn a_rule_that_is_over_already_is_taken_with_a_warning() {
 }
 
 #[test]
-fn faults_are_told_by_path_and_code() {
+fn faults_of_the_document_are_told_by_path_and_code() {
     let url = json!("https://a.test");
-    let long = "v".repeat(8193);
-    let rows = [
+    assert_faults(vec![
         (json!([]), " bad_type"),
         (json!(null), " bad_type"),
         (json!({"version": 2, "mcp_servers": {}}), "/version out_of_range"),
@@ -132,6 +131,13 @@ fn faults_are_told_by_path_and_code() {
         (json!({"..": {"real_base_url": url}}), "/.. bad_name"),
         (json!({"a/b": {"real_base_url": url}}), "/a~1b bad_name"),
         (json!({"-a": {"real_base_url": url}}), "/-a bad_name"),
+    ]);
+}
+
+#[test]
+fn faults_of_a_rule_are_told_by_path_and_code() {
+    let long = "v".repeat(8193);
+    assert_faults(vec![
         (with("headers", &json!([])), "/mcp_servers/gh/headers bad_type"),
         (with("headers", &json!({"A": 1})), "/mcp_servers/gh/headers/A bad_type"),
         (with("headers", &json!({"Host": "x"})), "/mcp_servers/gh/headers/Host reserved_header"),
@@ -163,7 +169,10 @@ fn faults_are_told_by_path_and_code() {
         (with("on_revoke", &json!("x")), "/mcp_servers/gh/on_revoke unknown_value"),
         (with("redact_response", &json!("body")), "/mcp_servers/gh/redact_response unknown_value"),
         (with("allow_private", &json!(true)), "/mcp_servers/gh/allow_private unknown_field"),
-    ];
+    ]);
+}
+
+fn assert_faults(rows: Vec<(Value, &str)>) {
     for (body, expected) in rows {
         let found = faults(&body);
         assert_eq!(found.first().map(String::as_str), Some(expected), "{body}: {found:?}");
