@@ -1,0 +1,105 @@
+//! The decision as a table.
+
+use globset::{GlobBuilder, GlobSetBuilder};
+
+use super::*;
+
+fn allow(pattern: &str, ports: &[u16]) -> (HostPattern, AllowRule) {
+    let rule = AllowRule {
+        label: pattern.into(),
+        ports: ports.to_vec(),
+        access: vec![Access::Tunnel, Access::Forward(Scheme::Http), Access::Forward(Scheme::Https)],
+        methods: None,
+        paths: None,
+    };
+    (pattern.parse().unwrap(), rule)
+}
+
+fn sample() -> Policy {
+    let mut limited = allow("api.example", &[80]);
+    limited.1.methods = Some(vec![Method::GET]);
+    let glob = GlobBuilder::new("/simple/**").literal_separator(true).build().unwrap();
+    limited.1.paths = Some(GlobSetBuilder::new().add(glob).build().unwrap());
+    Policy::new(PolicyParts {
+        allow: vec![
+            allow("allowed.example", &[443]),
+            allow("allowed.example", &[8080]),
+            allow("*.cdn.example", &[443]),
+            allow("203.0.113.0/24", &[443]),
+            allow("198.51.100.7", &[443]),
+            limited,
+        ],
+        deny: vec![
+            ("evil.cdn.example".parse().unwrap(), DenyRule { ports: None }),
+            ("half.cdn.example".parse().unwrap(), DenyRule { ports: Some(vec![80]) }),
+        ],
+        ..PolicyParts::default()
+    })
+}
+
+fn tunnel(policy: &Policy, authority: &str) -> Result<Permit, Refusal> {
+    let at = HostPort::parse_authority(authority, None)?;
+    let question = Question { at: &at, access: Access::Tunnel, request: None };
+    decide(policy, &question)
+}
+
+#[test]
+fn tunnels_are_decided_by_host_and_port() {
+    let policy = sample();
+    for (authority, expected) in [
+        ("allowed.example:443", None),
+        ("ALLOWED.example.:443", None),
+        ("allowed.example:8080", None),
+        ("allowed.example:8443", Some(Refusal::PortNotAllowed)),
+        ("cdn.example:443", Some(Refusal::NotAllowed)),
+        ("files.cdn.example:443", None),
+        ("evil.cdn.example:443", Some(Refusal::Denied)),
+        ("EVIL.CDN.EXAMPLE.:443", Some(Refusal::Denied)),
+        ("half.cdn.example:443", None),
+        ("half.cdn.example:80", Some(Refusal::Denied)),
+        ("evilcdn.example:443", Some(Refusal::NotAllowed)),
+        ("203.0.113.10:443", None),
+        ("198.51.100.7:443", None),
+        ("198.51.100.8:443", Some(Refusal::NotAllowed)),
+        ("[::1]:443", Some(Refusal::NotAllowed)),
+        ("api.example:80", Some(Refusal::SchemeNotAllowed)),
+    ] {
+        assert_eq!(tunnel(&policy, authority).err(), expected, "{authority}");
+    }
+}
+
+#[test]
+fn an_empty_policy_denies_everything() {
+    assert_eq!(tunnel(&Policy::default(), "allowed.example:443").err(), Some(Refusal::NotAllowed));
+}
+
+#[test]
+fn method_and_path_are_judged_after_the_host() {
+    let policy = sample();
+    let at = HostPort::parse_authority("api.example:80", None).unwrap();
+    let mut cases = vec![
+        (Method::GET, "/simple/pkg/x", None),
+        (Method::POST, "/simple/pkg/x", Some(Refusal::MethodNotAllowed)),
+        (Method::GET, "/other", Some(Refusal::PathNotAllowed)),
+        (Method::GET, "/SIMPLE/pkg", Some(Refusal::PathNotAllowed)),
+    ];
+    for (method, path, expected) in cases.drain(..) {
+        let question = Question {
+            at: &at,
+            access: Access::Forward(Scheme::Http),
+            request: Some((&method, path)),
+        };
+        assert_eq!(decide(&policy, &question).err(), expected, "{method} {path}");
+    }
+}
+
+#[test]
+fn a_route_is_its_own_allow_rule_but_the_deny_list_still_wins() {
+    let policy = sample();
+    let route = |authority: &str| {
+        let at = HostPort::parse_authority(authority, None).unwrap();
+        decide_route(&policy, Purpose::Route("gh".into()), Scheme::Https, &at)
+    };
+    assert_eq!(&**route("api.gh.test:443").unwrap().rule(), "gh");
+    assert_eq!(route("evil.cdn.example:443").err(), Some(Refusal::Denied));
+}

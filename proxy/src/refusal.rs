@@ -1,0 +1,328 @@
+//! Why the proxy does not serve a request: one closed list, and the only place that turns an entry
+//! of it into a response.
+//!
+//! A refusal tells its reader (often an AI agent) what is wrong and whether a retry can help. It
+//! never names what *is* allowed, an address, a secret, or anything that came from an upstream.
+
+use std::borrow::Cow;
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::json;
+use workspace_common::body::{self, Body};
+
+use crate::host::{AuthorityError, HostError, SchemeError};
+use crate::upstream::guard::AddressClass;
+
+/// Carries the stable code. Copies from an upstream are removed, so a workspace can trust it.
+pub const X_PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");
+/// RFC 9209.
+pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// Seconds after which a client may try again where the proxy is only full for the moment.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+/// One entry of the table below.
+struct Row {
+    status: StatusCode,
+    code: &'static str,
+    /// Proxy error type of RFC 9209 section 2.3.
+    error: &'static str,
+    title: &'static str,
+    detail: &'static str,
+}
+
+/// Declares the enum and its table side by side, so that no variant lacks a row.
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $variant:ident $(($payload:ty))? = $status:ident, $code:literal, $error:literal, $title:literal, $detail:literal;)+) => {
+        /// Why a request is refused or failed. Each has a stable code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Refusal {
+            $($(#[$doc])* $variant $(($payload))?,)+
+        }
+
+        impl Refusal {
+            const fn row(self) -> Row {
+                match self {
+                    $(refusals!(@pattern $variant $(($payload))?) => Row {
+                        status: StatusCode::$status,
+                        code: $code,
+                        error: $error,
+                        title: $title,
+                        detail: $detail,
+                    },)+
+                }
+            }
+
+            /// Every code, for documentation and tests.
+            #[must_use]
+            pub const fn codes() -> &'static [&'static str] {
+                &[$($code),+]
+            }
+        }
+    };
+    (@pattern $variant:ident) => { Self::$variant };
+    (@pattern $variant:ident ($payload:ty)) => { Self::$variant(_) };
+}
+
+refusals! {
+    // What was asked cannot be understood, or could be understood in two ways.
+    /// The host is not a host name or address.
+    BadHost = BAD_REQUEST, "bad_host", "http_request_error", "The host is malformed",
+        "Use a plain DNS name (international names in their xn-- form) or an IP address.";
+    /// A number that resolvers read as an address.
+    NumericHost = BAD_REQUEST, "numeric_host", "http_request_error", "The host is an ambiguous number",
+        "An IPv4 address must be written as four plain decimal numbers.";
+    /// A user name or password in the URL.
+    Userinfo = BAD_REQUEST, "userinfo", "http_request_error", "The URL carries user information",
+        "Remove the user name and password from the URL.";
+    /// Host or port missing or malformed.
+    BadAuthority = BAD_REQUEST, "bad_authority", "http_request_error", "The destination is not host:port",
+        "Give one host and a port from 1 to 65535; CONNECT needs the port.";
+    /// `Host` missing, repeated, or another than the URL's.
+    HostMismatch = BAD_REQUEST, "host_mismatch", "http_request_error", "The Host header does not agree with the URL",
+        "Send exactly one Host header that names the URL's host and port.";
+    /// A CONNECT with a body.
+    ConnectBody = BAD_REQUEST, "connect_body", "http_request_error", "A CONNECT request has no body",
+        "Remove Content-Length and Transfer-Encoding from the CONNECT request.";
+    /// Message framing that two readers could read differently.
+    BadFraming = BAD_REQUEST, "bad_framing", "http_request_error", "The message framing is ambiguous",
+        "Send either one Content-Length or Transfer-Encoding: chunked.";
+    /// Dot segments, encoded separators or control characters in the path.
+    BadPath = BAD_REQUEST, "bad_path", "http_request_error", "The path is ambiguous",
+        "Send a path without dot segments, backslashes, encoded slashes and control characters.";
+    /// Neither http nor https.
+    BadScheme = BAD_REQUEST, "scheme", "http_request_error", "The scheme is not supported",
+        "Only http and https URLs are served.";
+    /// The body ended early or could not be read.
+    BadBody = BAD_REQUEST, "bad_body", "http_request_error", "The request body could not be read",
+        "The body ended early or was not framed as announced.";
+
+    // What was asked is not allowed.
+    /// No allow rule names the destination.
+    NotAllowed = FORBIDDEN, "not_allowed", "http_request_denied", "The destination is not allowed",
+        "The policy of this workspace does not allow this host. A retry will not help; ask the operator if the host is needed.";
+    /// A deny rule names the destination.
+    Denied = FORBIDDEN, "denied", "http_request_denied", "The destination is denied",
+        "The policy of this workspace denies this host. A retry will not help.";
+    /// The host is allowed, the port is not.
+    PortNotAllowed = FORBIDDEN, "port_not_allowed", "http_request_denied", "The port is not allowed",
+        "The policy does not allow this port of the host. A retry will not help.";
+    /// A port that is never opened on internal addresses.
+    PortDenied = FORBIDDEN, "port_denied", "http_request_denied", "The port is denied",
+        "Control-plane ports of internal addresses are never reachable.";
+    /// The scheme or a tunnel is not allowed for this host.
+    SchemeNotAllowed = FORBIDDEN, "scheme_not_allowed", "http_request_denied", "The way of access is not allowed",
+        "The policy allows this host, but not over this scheme or not through a tunnel.";
+    /// The method is not allowed for this host or route.
+    MethodNotAllowed = FORBIDDEN, "method_not_allowed", "http_request_denied", "The method is not allowed",
+        "The policy does not allow this method here. A retry will not help.";
+    /// The path is not allowed for this host or route.
+    PathNotAllowed = FORBIDDEN, "path_not_allowed", "http_request_denied", "The path is not allowed",
+        "The policy does not allow this path here. A retry will not help.";
+    /// Every address of the destination is refused by the guard.
+    AddressDenied(AddressClass) = FORBIDDEN, "address_denied", "destination_ip_prohibited", "The destination's address is denied",
+        "The destination is not on the public internet.";
+    /// The destination is the proxy itself.
+    SelfConnection = FORBIDDEN, "self_connection", "proxy_loop_detected", "The destination is the proxy itself",
+        "The proxy does not connect to its own listeners.";
+    /// The host has a credential route, which must be used in place of a tunnel.
+    UseRoute = FORBIDDEN, "use_route", "http_request_denied", "The host is served by a route",
+        "This host is reached through a route of the proxy, not through a tunnel.";
+    /// The AWS service, region or operation is not enabled.
+    AwsNotAllowed = FORBIDDEN, "aws_not_allowed", "http_request_denied", "The AWS service or operation is not allowed",
+        "The policy does not allow this AWS service, region or operation.";
+    /// The TLS client hello names another host than the CONNECT request.
+    SniMismatch = FORBIDDEN, "sni_mismatch", "http_request_denied", "The TLS server name is another host",
+        "The server name in the TLS handshake must be the host of the CONNECT request.";
+
+    // What was asked does not exist or is not served.
+    /// An origin-form path that is no route.
+    UnknownRoute = NOT_FOUND, "unknown_route", "http_request_error", "No such route",
+        "This is a forward proxy. Send an absolute URL, CONNECT, or the path of a configured route.";
+    /// The rule existed and has expired.
+    RuleExpired = GONE, "rule_expired", "http_request_denied", "The rule has expired",
+        "The orchestrator must send the rule again.";
+    /// The body is over the limit.
+    BodyTooLarge = PAYLOAD_TOO_LARGE, "body_too_large", "http_request_error", "The request body is too large",
+        "The body is over the limit for this route.";
+    /// An `Expect` other than `100-continue`.
+    ExpectationFailed = EXPECTATION_FAILED, "expectation_failed", "http_request_error", "The expectation is not supported",
+        "Only Expect: 100-continue is understood.";
+    /// A method the proxy never sends on.
+    UnsupportedMethod = NOT_IMPLEMENTED, "unsupported_method", "http_request_error", "The method is not supported",
+        "This method is never forwarded.";
+    /// A way of using AWS that cannot be signed.
+    AwsUnsupported = NOT_IMPLEMENTED, "aws_unsupported", "http_request_error", "The AWS request form is not supported",
+        "The request cannot be signed in this form.";
+
+    // It was allowed and failed.
+    /// The name does not resolve.
+    DnsError = BAD_GATEWAY, "dns_error", "dns_error", "The host name does not resolve",
+        "The name server has no address for this host, or failed.";
+    /// No address accepted a connection.
+    ConnectFailed = BAD_GATEWAY, "connect_failed", "destination_unavailable", "The destination could not be reached",
+        "No address of the destination accepted a connection.";
+    /// The TLS handshake with the origin failed.
+    TlsFailed = BAD_GATEWAY, "tls_failed", "tls_protocol_error", "The TLS handshake with the destination failed",
+        "The destination's certificate is not valid for its name, or it does not speak TLS there.";
+    /// The origin's answer breaks HTTP, or the connection broke before it.
+    BadUpstream = BAD_GATEWAY, "bad_upstream", "http_protocol_error", "The destination gave no valid answer",
+        "The destination closed the connection or answered with malformed HTTP.";
+    /// The credential for the route cannot be had.
+    CredentialsUnavailable = BAD_GATEWAY, "credentials_unavailable", "proxy_internal_error", "The credential is not available",
+        "The proxy cannot get the credential for this route at the moment. Nothing was sent without it.";
+    /// No policy has been loaded.
+    NoPolicy = SERVICE_UNAVAILABLE, "no_policy", "proxy_configuration_error", "No policy is loaded",
+        "The proxy has no policy yet.";
+    /// A connection or tunnel limit is reached.
+    Overloaded = SERVICE_UNAVAILABLE, "overloaded", "connection_limit_reached", "The proxy is at its limit",
+        "Too many connections are open. Close some or try again later.";
+    /// The proxy is stopping.
+    Draining = SERVICE_UNAVAILABLE, "draining", "proxy_internal_response", "The proxy is stopping",
+        "No new requests are taken.";
+    /// The connect budget ran out.
+    ConnectTimeout = GATEWAY_TIMEOUT, "connect_timeout", "connection_timeout", "The destination did not answer in time",
+        "No connection was made within the time limit.";
+    /// The name server did not answer in time.
+    DnsTimeout = GATEWAY_TIMEOUT, "dns_timeout", "dns_timeout", "The name server did not answer in time",
+        "The host name could not be resolved within the time limit.";
+    /// The origin sent nothing for the idle timeout.
+    UpstreamTimeout = GATEWAY_TIMEOUT, "upstream_timeout", "http_response_timeout", "The destination did not respond in time",
+        "The connection stood, but nothing came back within the time limit.";
+}
+
+impl Refusal {
+    /// The HTTP status of the response.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        self.row().status
+    }
+
+    /// The stable code: value of `x-proxy-error`, of the audit line and of metrics.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        self.row().code
+    }
+
+    /// A short text that is the same for every occurrence.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        self.row().title
+    }
+
+    /// What the reader can do about it.
+    #[must_use]
+    pub fn detail(self) -> Cow<'static, str> {
+        match self {
+            Self::AddressDenied(class) => format!(
+                "The destination's address is of class {class}, which is not reachable from here."
+            )
+            .into(),
+            other => other.row().detail.into(),
+        }
+    }
+
+    /// Whether the policy said no, in contrast to something having failed.
+    #[must_use]
+    pub const fn is_denial(self) -> bool {
+        let status = self.row().status.as_u16();
+        status < 500 || status == 501
+    }
+
+    /// The complete response.
+    #[must_use]
+    pub fn response(self) -> Response<Body> {
+        let row = self.row();
+        let document = json!({
+            "status": row.status.as_u16(),
+            "code": row.code,
+            "title": row.title,
+            "detail": self.detail(),
+        });
+        let mut response = Response::new(body::json(&document));
+        *response.status_mut() = row.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(X_PROXY_ERROR, HeaderValue::from_static(row.code));
+        if let Ok(status) = proxy_status(&row) {
+            headers.insert(PROXY_STATUS, status);
+        }
+        if row.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, RETRY_SECONDS);
+        }
+        response
+    }
+}
+
+fn proxy_status(row: &Row) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
+    let text = format!("workspace-proxy; error={}; details=\"{}\"", row.error, row.code);
+    HeaderValue::try_from(text)
+}
+
+impl From<HostError> for Refusal {
+    fn from(error: HostError) -> Self {
+        match error {
+            HostError::Numeric => Self::NumericHost,
+            HostError::Empty => Self::BadAuthority,
+            HostError::TooLong
+            | HostError::BadLabel
+            | HostError::BadCharacter
+            | HostError::BadALabel
+            | HostError::BadIpv6 => Self::BadHost,
+        }
+    }
+}
+
+impl From<AuthorityError> for Refusal {
+    fn from(error: AuthorityError) -> Self {
+        match error {
+            AuthorityError::Userinfo => Self::Userinfo,
+            AuthorityError::Host(host) => host.into(),
+            AuthorityError::MissingPort | AuthorityError::BadPort => Self::BadAuthority,
+        }
+    }
+}
+
+impl From<SchemeError> for Refusal {
+    fn from(_: SchemeError) -> Self {
+        Self::BadScheme
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct() {
+        let distinct: HashSet<_> = Refusal::codes().iter().collect();
+        assert_eq!(distinct.len(), Refusal::codes().len());
+    }
+
+    #[tokio::test]
+    async fn a_response_says_its_code_three_times() {
+        let response = Refusal::AddressDenied(AddressClass::Private).response();
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        assert_eq!(response.headers()["x-proxy-error"], "address_denied");
+        assert_eq!(
+            response.headers()["proxy-status"],
+            "workspace-proxy; error=destination_ip_prohibited; details=\"address_denied\""
+        );
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let document: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(document["code"], "address_denied");
+        assert!(document["detail"].as_str().unwrap().contains("private"));
+    }
+
+    #[test]
+    fn only_a_momentary_refusal_invites_a_retry() {
+        assert!(Refusal::Overloaded.response().headers().contains_key(RETRY_AFTER));
+        assert!(!Refusal::NotAllowed.response().headers().contains_key(RETRY_AFTER));
+    }
+}
