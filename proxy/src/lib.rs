@@ -4,6 +4,7 @@ pub mod admin;
 pub mod aws;
 pub mod client;
 pub mod credential;
+pub mod gauges;
 pub mod host;
 pub mod policy;
 pub mod refusal;
