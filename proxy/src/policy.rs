@@ -9,7 +9,6 @@
 pub mod index;
 pub mod pattern;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -29,7 +28,6 @@ pub struct Policy {
     deny: HostIndex<DenyRule>,
     exceptions: Vec<PrivateException>,
     extra_deny: Vec<IpNet>,
-    static_hosts: HashMap<Arc<str>, Vec<IpAddr>>,
 }
 
 /// The parts that a policy is compiled from, each already parsed.
@@ -43,8 +41,6 @@ pub struct PolicyParts {
     pub exceptions: Vec<PrivateException>,
     /// Ranges that are refused whatever else is said.
     pub extra_deny: Vec<IpNet>,
-    /// Names with fixed addresses, as in a hosts file. The guard judges them all the same.
-    pub static_hosts: HashMap<Arc<str>, Vec<IpAddr>>,
 }
 
 /// One allow rule, apart from its host pattern.
@@ -124,6 +120,7 @@ pub struct Permit {
     scheme: Scheme,
     rule: Arc<str>,
     purpose: Purpose,
+    judged_path: bool,
     exceptions: Vec<PrivateException>,
 }
 
@@ -160,6 +157,12 @@ impl Permit {
         &self.rule
     }
 
+    /// Whether the rule looked at the path, which must then be unambiguous.
+    #[must_use]
+    pub const fn judged_path(&self) -> bool {
+        self.judged_path
+    }
+
     /// What it is for.
     #[must_use]
     pub const fn purpose(&self) -> &Purpose {
@@ -182,7 +185,6 @@ impl Policy {
             deny: HostIndex::new(parts.deny),
             exceptions: parts.exceptions,
             extra_deny: parts.extra_deny,
-            static_hosts: parts.static_hosts,
         }
     }
 
@@ -196,12 +198,6 @@ impl Policy {
     #[must_use]
     pub const fn deny_count(&self) -> usize {
         self.deny.len()
-    }
-
-    /// The fixed addresses of a name, when it has any.
-    #[must_use]
-    pub fn static_addresses(&self, name: &str) -> Option<&[IpAddr]> {
-        self.static_hosts.get(name).map(Vec::as_slice)
     }
 
     /// Ranges refused whatever else is said.
@@ -232,6 +228,7 @@ pub fn decide(policy: &Policy, question: &Question<'_>) -> Result<Permit, Refusa
         scheme,
         rule: Arc::clone(&rule.label),
         purpose,
+        judged_path: rule.paths.is_some(),
         exceptions: policy.exceptions_for(&question.at.host),
     })
 }
@@ -258,6 +255,7 @@ pub fn decide_route(
         scheme,
         rule,
         purpose,
+        judged_path: false,
         exceptions: policy.exceptions_for(&at.host),
     })
 }
@@ -308,12 +306,6 @@ impl AllowRule {
             Some(paths) if !paths.is_match(path) => Err((4, Refusal::PathNotAllowed)),
             _ => Ok(()),
         }
-    }
-
-    /// Whether the rule looks at paths, which must then be unambiguous.
-    #[must_use]
-    pub const fn limits_paths(&self) -> bool {
-        self.paths.is_some()
     }
 }
 

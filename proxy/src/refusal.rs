@@ -5,19 +5,14 @@
 //! never names what *is* allowed, an address, a secret, or anything that came from an upstream.
 
 use std::borrow::Cow;
-use std::error::Error as StdError;
 
-use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use serde_json::json;
+use workspace_common::body::{self, Body};
 
 use crate::host::{AuthorityError, HostError, SchemeError};
 use crate::upstream::guard::AddressClass;
-
-/// The body type of every response.
-pub type Body = UnsyncBoxBody<Bytes, Box<dyn StdError + Send + Sync>>;
 
 /// Carries the stable code. Copies from an upstream are removed, so a workspace can trust it.
 pub const X_PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");
@@ -245,10 +240,7 @@ impl Refusal {
             "title": row.title,
             "detail": self.detail(),
         });
-        let body = Full::new(Bytes::from(document.to_string()))
-            .map_err(|never| match never {})
-            .boxed_unsync();
-        let mut response = Response::new(body);
+        let mut response = Response::new(body::json(&document));
         *response.status_mut() = row.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -302,6 +294,8 @@ impl From<SchemeError> for Refusal {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+
+    use http_body_util::BodyExt as _;
 
     use super::*;
 

@@ -1,3 +1,82 @@
-//! The way out: from a permit to a connection.
+//! The way out: from a permit to a connection. Nothing else in the program opens a socket to a
+//! destination that a workspace chose.
+//!
+//! Order: resolve, judge every address, refuse the proxy's own listeners, dial what is left.
 
+pub mod dial;
+pub mod exchange;
 pub mod guard;
+pub mod pool;
+pub mod resolve;
+pub mod tls;
+
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use tokio::net::TcpStream;
+
+use crate::audit::Audit;
+use crate::policy::Permit;
+use crate::refusal::Refusal;
+use crate::upstream::dial::OwnListeners;
+use crate::upstream::guard::CheckedAddr;
+use crate::upstream::resolve::Resolver;
+
+/// What connecting needs.
+#[derive(Debug)]
+pub struct Connector {
+    /// Names to addresses.
+    pub resolver: Resolver,
+    /// Listeners of this process.
+    pub own: OwnListeners,
+    /// Ranges refused whatever the exceptions say.
+    pub extra_deny: Vec<IpNet>,
+    /// Limit for all attempts together, resolution apart.
+    pub connect_timeout: Duration,
+}
+
+impl Connector {
+    /// Connects to the permitted destination.
+    ///
+    /// # Errors
+    /// A refusal of the guard, or what went wrong on the way.
+    pub async fn connect(&self, permit: &Permit, audit: &mut Audit) -> Result<TcpStream, Refusal> {
+        let begun = Instant::now();
+        let found = self.resolver.lookup(&permit.at().host).await;
+        audit.resolved(begun.elapsed());
+        let addresses = self.survivors(permit, found?)?;
+        let begun = Instant::now();
+        let (stream, used) = dial::dial(&addresses, self.connect_timeout).await?;
+        audit.connected(begun.elapsed(), used.class());
+        Ok(stream)
+    }
+
+    /// The addresses that the guard lets through; its first refusal when there is none.
+    fn survivors(
+        &self,
+        permit: &Permit,
+        found: Vec<std::net::IpAddr>,
+    ) -> Result<Vec<CheckedAddr>, Refusal> {
+        let mut refusal = Refusal::DnsError;
+        let mut survivors = Vec::with_capacity(found.len());
+        for ip in found.into_iter().rev() {
+            match self.judge(permit, ip) {
+                Ok(address) => survivors.push(address),
+                Err(reason) => refusal = reason,
+            }
+        }
+        survivors.reverse();
+        if survivors.is_empty() { Err(refusal) } else { Ok(survivors) }
+    }
+
+    fn judge(&self, permit: &Permit, ip: std::net::IpAddr) -> Result<CheckedAddr, Refusal> {
+        let port = permit.at().port;
+        let address = guard::check(ip, port, permit.exceptions(), &self.extra_deny);
+        // The proxy itself is told apart even where no exception opens the address, because that is
+        // the clearer message.
+        if self.own.includes(std::net::SocketAddr::new(ip.to_canonical(), port)) {
+            return Err(Refusal::SelfConnection);
+        }
+        address
+    }
+}

@@ -1,0 +1,272 @@
+//! The audit record of one request: filled in as the request goes its way and written exactly once,
+//! however the request ends.
+//!
+//! It holds no query, no path, no header value, no body and no resolved address.
+//!
+//! Invariant: [`Audit`] is consumed by `finish`; dropping it unfinished records a cancelled request.
+
+pub mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Serialize;
+
+use crate::audit::writer::AuditWriter;
+use crate::classify::Target;
+use crate::host::HostPort;
+use crate::metrics::Metrics;
+use crate::policy::Permit;
+use crate::refusal::Refusal;
+use crate::upstream::guard::AddressClass;
+
+/// Where records and counts go.
+#[derive(Clone, Debug)]
+pub struct Sinks {
+    /// Lines.
+    pub writer: AuditWriter,
+    /// Counts.
+    pub metrics: Metrics,
+}
+
+/// How a request that was let through ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// To its end.
+    Completed,
+    /// The client went away.
+    Cancelled,
+    /// Nothing moved for the idle timeout.
+    Idle,
+    /// The origin broke off.
+    UpstreamBroke,
+    /// The rule that allowed it was replaced, removed or ran out.
+    Revoked,
+    /// The proxy stopped before the request ended.
+    Stopped,
+}
+
+impl Outcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+            Self::Idle => "idle_timeout",
+            Self::UpstreamBroke => "upstream_broke",
+            Self::Revoked => "rule_revoked",
+            Self::Stopped => "proxy_stopped",
+        }
+    }
+}
+
+/// Payload bytes of a request, counted from several places at once.
+#[derive(Clone, Debug, Default)]
+pub struct ByteCounts {
+    /// From the workspace to the origin.
+    pub up: Arc<AtomicU64>,
+    /// From the origin to the workspace.
+    pub down: Arc<AtomicU64>,
+}
+
+/// The stable keys of a line.
+#[derive(Debug, Default, Serialize)]
+struct Record {
+    ts: String,
+    id: String,
+    peer: String,
+    mode: &'static str,
+    method: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheme: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    decision: &'static str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    addr_class: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aws_service: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aws_region: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    injected: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    bytes_up: u64,
+    bytes_down: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ms_dns: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ms_connect: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ms_ttfb: Option<f64>,
+    ms_total: f64,
+    close_reason: &'static str,
+}
+
+/// The record in the making.
+#[derive(Debug)]
+pub struct Audit {
+    sinks: Sinks,
+    started: Instant,
+    counts: ByteCounts,
+    record: Record,
+    finished: bool,
+}
+
+impl Audit {
+    /// Begins the record of a request.
+    #[must_use]
+    pub fn begin(sinks: &Sinks, peer: &dyn std::fmt::Display, method: &http::Method) -> Self {
+        // A method that is refused for its length must not fill the log.
+        let method = method.as_str().chars().take(32).collect();
+        let record = Record {
+            ts: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            id: format!("{:016x}", fastrand::u64(..)),
+            peer: peer.to_string(),
+            mode: "unknown",
+            method,
+            ..Record::default()
+        };
+        Self {
+            sinks: sinks.clone(),
+            started: Instant::now(),
+            counts: ByteCounts::default(),
+            record,
+            finished: false,
+        }
+    }
+
+    /// What was asked.
+    pub fn target(&mut self, target: &Target) {
+        match target {
+            Target::Connect(at) => {
+                self.record.mode = "connect";
+                self.destination(at);
+            }
+            Target::Forward(forward) => {
+                self.record.mode = "forward";
+                self.record.scheme = Some(forward.scheme.as_str());
+                self.destination(&forward.at);
+            }
+            Target::Mcp(_) => self.record.mode = "route",
+            Target::Bedrock(_) => self.record.mode = "aws",
+        }
+    }
+
+    /// Which rule allowed it.
+    pub fn permitted(&mut self, permit: &Permit) {
+        self.record.rule = Some(permit.rule().to_string());
+        self.destination(permit.at());
+        if self.record.mode != "connect" {
+            self.record.scheme = Some(permit.scheme().as_str());
+        }
+    }
+
+    fn destination(&mut self, at: &HostPort) {
+        self.record.host = Some(at.host.to_string());
+        self.record.port = Some(at.port);
+    }
+
+    /// The AWS service and region that a request is signed for.
+    pub fn aws(&mut self, service: &str, region: &str) {
+        self.record.aws_service = Some(service.to_owned());
+        self.record.aws_region = Some(region.to_owned());
+    }
+
+    /// The names of the headers that were injected.
+    pub fn injected(&mut self, names: Vec<String>) {
+        self.record.injected = names;
+    }
+
+    /// How long the name took.
+    pub fn resolved(&mut self, elapsed: Duration) {
+        self.record.ms_dns = Some(millis(elapsed));
+        self.sinks.metrics.dns_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// How long the connection took, and to what class of address.
+    pub fn connected(&mut self, elapsed: Duration, class: AddressClass) {
+        self.record.ms_connect = Some(millis(elapsed));
+        self.record.addr_class = Some(class.as_str());
+        self.sinks.metrics.connect_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// The head of the answer is there.
+    pub fn answered(&mut self, status: http::StatusCode) {
+        let elapsed = self.started.elapsed();
+        self.record.status = Some(status.as_u16());
+        self.record.ms_ttfb = Some(millis(elapsed));
+        let histogram = self.sinks.metrics.ttfb_seconds.with_label_values(&[self.record.mode]);
+        histogram.observe(elapsed.as_secs_f64());
+    }
+
+    /// The counters to add payload bytes to.
+    #[must_use]
+    pub fn counts(&self) -> ByteCounts {
+        self.counts.clone()
+    }
+
+    /// Ends the record of a request that was let through.
+    pub fn finish(mut self, outcome: Outcome) {
+        self.write(&Verdict { decision: "allow", code: "ok", close_reason: outcome.as_str() });
+    }
+
+    /// Ends the record of a request that was refused or failed.
+    pub fn refused(mut self, refusal: Refusal) {
+        if let Refusal::AddressDenied(class) = refusal {
+            self.record.addr_class = Some(class.as_str());
+        }
+        self.record.status = Some(refusal.status().as_u16());
+        let decision = if refusal.is_denial() { "deny" } else { "error" };
+        self.write(&Verdict { decision, code: refusal.code(), close_reason: "refused" });
+    }
+
+    fn write(&mut self, verdict: &Verdict) {
+        self.finished = true;
+        let metrics = &self.sinks.metrics;
+        let record = &mut self.record;
+        record.decision = verdict.decision;
+        record.code = verdict.code;
+        record.close_reason = verdict.close_reason;
+        record.bytes_up = self.counts.up.load(Ordering::Relaxed);
+        record.bytes_down = self.counts.down.load(Ordering::Relaxed);
+        record.ms_total = millis(self.started.elapsed());
+        metrics.requests.with_label_values(&[record.mode, verdict.decision, verdict.code]).inc();
+        metrics.bytes.with_label_values(&["up"]).inc_by(record.bytes_up);
+        metrics.bytes.with_label_values(&["down"]).inc_by(record.bytes_down);
+        let line = serde_json::to_string(record);
+        if !line.is_ok_and(|line| self.sinks.writer.write(line)) {
+            metrics.audit_dropped.inc();
+        }
+    }
+}
+
+impl Drop for Audit {
+    fn drop(&mut self) {
+        if !self.finished {
+            let cancelled = Outcome::Cancelled.as_str();
+            self.write(&Verdict { decision: "allow", code: cancelled, close_reason: cancelled });
+        }
+    }
+}
+
+struct Verdict {
+    decision: &'static str,
+    code: &'static str,
+    close_reason: &'static str,
+}
+
+/// Milliseconds with microsecond resolution.
+fn millis(elapsed: Duration) -> f64 {
+    let micros = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
+    f64::from(micros) / 1000.0
+}
+
+#[cfg(test)]
+mod tests;

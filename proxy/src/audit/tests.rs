@@ -1,0 +1,82 @@
+//! Every way in which a request can end leaves exactly one line.
+
+use std::io::Write;
+use std::sync::Mutex;
+
+use super::*;
+
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn lines_of(run: impl FnOnce(&Sinks)) -> Vec<serde_json::Value> {
+    let captured = Captured::default();
+    let sinks = Sinks {
+        writer: AuditWriter::to(captured.clone()).unwrap(),
+        metrics: Metrics::new().unwrap(),
+    };
+    run(&sinks);
+    sinks.writer.flush();
+    let bytes = captured.0.lock().unwrap().clone();
+    let text = String::from_utf8(bytes).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn connect(text: &str) -> Target {
+    Target::Connect(HostPort::parse_authority(text, None).unwrap())
+}
+
+#[test]
+fn a_finished_request_leaves_one_line() {
+    let lines = lines_of(|sinks| {
+        let mut audit = Audit::begin(sinks, &"unix:uid=1000", &http::Method::CONNECT);
+        audit.target(&connect("allowed.example:443"));
+        audit.counts().up.fetch_add(7, Ordering::Relaxed);
+        audit.finish(Outcome::Completed);
+    });
+    assert_eq!(lines.len(), 1);
+    for (key, expected) in [
+        ("mode", "connect"),
+        ("host", "allowed.example"),
+        ("decision", "allow"),
+        ("code", "ok"),
+        ("close_reason", "completed"),
+        ("peer", "unix:uid=1000"),
+    ] {
+        assert_eq!(lines[0][key], expected, "{key}");
+    }
+    assert_eq!(lines[0]["bytes_up"], 7);
+}
+
+#[test]
+fn a_refused_and_a_dropped_request_leave_one_line_each() {
+    let lines = lines_of(|sinks| {
+        let audit = Audit::begin(sinks, &"tcp", &http::Method::GET);
+        audit.refused(Refusal::AddressDenied(AddressClass::Metadata));
+        drop(Audit::begin(sinks, &"tcp", &http::Method::GET));
+    });
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["code"], "address_denied");
+    assert_eq!(lines[0]["decision"], "deny");
+    assert_eq!(lines[0]["addr_class"], "metadata");
+    assert_eq!(lines[1]["close_reason"], "cancelled");
+}
+
+#[test]
+fn a_failure_is_told_from_a_denial() {
+    let lines = lines_of(|sinks| {
+        Audit::begin(sinks, &"tcp", &http::Method::GET).refused(Refusal::ConnectFailed);
+    });
+    assert_eq!(lines[0]["decision"], "error");
+    assert_eq!(lines[0]["status"], 502);
+}

@@ -1,0 +1,137 @@
+//! The policy file as it is written: YAML or JSON, version 1, unknown keys refused.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::host::Scheme;
+use crate::policy::Access;
+
+/// The whole file. An empty file is an empty policy, which denies everything.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyWire {
+    /// Version of the format: 1.
+    pub version: u32,
+    /// Who may be reached.
+    #[serde(default)]
+    pub egress: EgressWire,
+    /// Names with fixed addresses, as in a hosts file; no name server is asked about them. The
+    /// address guard judges these addresses like any other.
+    #[serde(default)]
+    pub hosts: BTreeMap<String, Vec<String>>,
+    /// The Bedrock route.
+    #[serde(default)]
+    pub bedrock: BedrockWire,
+    /// Bounds on what rules documents may ask for.
+    #[serde(default)]
+    pub rules: RulesWire,
+}
+
+impl Default for PolicyWire {
+    fn default() -> Self {
+        Self {
+            version: 1,
+            egress: EgressWire::default(),
+            hosts: BTreeMap::new(),
+            bedrock: BedrockWire::default(),
+            rules: RulesWire::default(),
+        }
+    }
+}
+
+/// Destinations.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EgressWire {
+    /// What may be reached.
+    pub allow: Vec<AllowWire>,
+    /// What may not, whatever `allow` says.
+    pub deny: Vec<DenyWire>,
+    /// Internal addresses that named hosts may have.
+    pub private_exceptions: Vec<ExceptionWire>,
+    /// Address ranges refused whatever else is said: service, pod and node ranges of a cluster.
+    pub extra_deny_cidrs: Vec<String>,
+}
+
+/// One allow rule.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AllowWire {
+    /// `example.com`, `*.example.com` (below it), `**.example.com` (both), an address or a range.
+    pub host: String,
+    /// Ports; 443 when absent, 80 where `schemes` is `[http]` alone.
+    pub ports: Option<Vec<u16>>,
+    /// Ways of access; all when absent.
+    pub schemes: Option<Vec<SchemeWire>>,
+    /// Methods in capitals; all when absent. Excludes tunnels.
+    pub methods: Option<Vec<String>>,
+    /// Globs over the path: `*` within a segment, `**` across; all when absent. Excludes tunnels.
+    pub paths: Option<Vec<String>>,
+}
+
+/// A way of access.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum SchemeWire {
+    /// Plain HTTP, absolute-form.
+    Http,
+    /// `https://` in absolute-form: the proxy makes the TLS connection.
+    Https,
+    /// CONNECT.
+    Tunnel,
+}
+
+impl SchemeWire {
+    /// The domain type.
+    #[must_use]
+    pub const fn access(self) -> Access {
+        match self {
+            Self::Http => Access::Forward(Scheme::Http),
+            Self::Https => Access::Forward(Scheme::Https),
+            Self::Tunnel => Access::Tunnel,
+        }
+    }
+}
+
+/// One deny rule.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DenyWire {
+    /// As in an allow rule, and as broad as wanted.
+    pub host: String,
+    /// Ports; all when absent.
+    pub ports: Option<Vec<u16>>,
+}
+
+/// One exception to the address guard.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExceptionWire {
+    /// The host that may resolve there. The exception allows no host by itself.
+    pub host: String,
+    /// The range it may resolve into. Metadata and link-local addresses stay denied.
+    pub cidr: String,
+    /// Ports; all when absent.
+    pub ports: Option<Vec<u16>>,
+}
+
+/// The Bedrock route.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BedrockWire {
+    /// AWS region, such as `us-east-1`. The route exists where a region is given.
+    pub region: Option<String>,
+    /// Whether any path that is no other route is a Bedrock path, as the predecessor had it.
+    pub catchall: Option<bool>,
+    /// Base URL to use in place of the region's own: a VPC endpoint, or a test.
+    pub endpoint: Option<String>,
+}
+
+/// Bounds on rules documents.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RulesWire {
+    /// Whether a rule's base URL may be `http://`.
+    pub allow_plain_http: bool,
+}

@@ -1,0 +1,103 @@
+//! Absolute-form requests, and the cleaning of requests that the reverse routes share.
+
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Uri, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use workspace_common::body::Body;
+
+use crate::answer::{Reply, Terms, exchange};
+use crate::audit::Audit;
+use crate::classify::{EncodedSlash, Forward, check_path};
+use crate::context::Context;
+use crate::hop;
+use crate::policy::{self, Access, Permit, Question};
+use crate::refusal::Refusal;
+use crate::stream_body;
+use crate::websocket::Handshake;
+
+/// Decides and forwards one absolute-form request.
+///
+/// # Errors
+/// The refusal to answer with.
+pub async fn serve(
+    context: &Context,
+    target: &Forward,
+    mut request: Request<Incoming>,
+    audit: &mut Audit,
+) -> Result<Reply, Refusal> {
+    let permit = decide(context, target, &request)?;
+    audit.permitted(&permit);
+    let path = target.origin_form.parse().map_err(|_ignored| Refusal::BadPath)?;
+    let handshake = Handshake::take(&mut request);
+    let mut request = outgoing(request, &permit, path, Upload { audit, limit: None })?;
+    if let Some(handshake) = &handshake {
+        handshake.ask(request.headers_mut());
+    }
+    let terms = Terms::until_stopped(context);
+    exchange(context, &permit, (request, handshake), terms, audit).await
+}
+
+fn decide(
+    context: &Context,
+    target: &Forward,
+    request: &Request<Incoming>,
+) -> Result<Permit, Refusal> {
+    let path = target.path();
+    let question = Question {
+        at: &target.at,
+        access: Access::Forward(target.scheme),
+        request: Some((request.method(), path)),
+    };
+    let permit = policy::decide(&context.policy, &question)?;
+    if permit.judged_path() {
+        // A rule that allows only some paths must read the path as the origin will.
+        check_path(path, EncodedSlash::Refused)?;
+    }
+    Ok(permit)
+}
+
+/// How a request body is watched on its way up.
+#[derive(Debug)]
+pub struct Upload<'a> {
+    /// Whose bytes it counts as.
+    pub audit: &'a Audit,
+    /// The most bytes it may have.
+    pub limit: Option<u64>,
+}
+
+/// The request as the origin is to see it: origin-form, HTTP/1.1, `Host` of the permitted
+/// destination, nothing of the client's connection.
+///
+/// # Errors
+/// [`Refusal::BodyTooLarge`] when the announced length is over the limit.
+pub fn outgoing(
+    request: Request<Incoming>,
+    permit: &Permit,
+    path: PathAndQuery,
+    upload: Upload<'_>,
+) -> Result<Request<Body>, Refusal> {
+    let (mut head, body) = request.into_parts();
+    if upload.limit.is_some_and(|limit| body.size_hint().lower() > limit) {
+        return Err(Refusal::BodyTooLarge);
+    }
+    hop::clean_request(&mut head.headers);
+    let authority = permit.at().authority(permit.scheme());
+    let host = HeaderValue::try_from(authority).map_err(|_ignored| Refusal::BadHost)?;
+    head.headers.insert(HOST, host);
+    frame(&mut head.headers, &body);
+    head.uri = Uri::from(path);
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    let body = stream_body::upload(body, upload.audit.counts().up, upload.limit);
+    Ok(Request::from_parts(head, body))
+}
+
+/// hyper sends no body with GET unless told so; a body of unknown length is sent in chunks whatever
+/// the method.
+fn frame(headers: &mut HeaderMap, body: &Incoming) {
+    if !body.is_end_stream() && !headers.contains_key(CONTENT_LENGTH) {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}

@@ -1,0 +1,116 @@
+//! Prometheus metrics with bounded labels: modes, decisions, codes and directions, never hosts.
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder, exponential_buckets,
+};
+
+/// All metrics of the request path. Cheap to clone; every clone counts into the same values.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Requests by mode, decision and code.
+    pub requests: IntCounterVec,
+    /// Tunnels that are open now.
+    pub tunnels_active: IntGauge,
+    /// Payload bytes by direction: `up` to the origin, `down` to the workspace.
+    pub bytes: IntCounterVec,
+    /// Time to resolve a name.
+    pub dns_seconds: Histogram,
+    /// Time to connect, handshakes excluded.
+    pub connect_seconds: Histogram,
+    /// Time from the request to the head of the answer, by mode.
+    pub ttfb_seconds: HistogramVec,
+    /// Refusals because a limit was reached.
+    pub limit_hits: IntCounterVec,
+    /// Answers in which an origin sent an injected credential back.
+    pub leaks: IntCounter,
+    /// Audit lines lost because the reader of the log does not keep up.
+    pub audit_dropped: IntCounter,
+}
+
+impl Metrics {
+    /// Makes and registers them.
+    ///
+    /// # Errors
+    /// When two metrics share a name, which is a mistake in this file.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let metrics = Self {
+            registry: Registry::new(),
+            requests: counters("requests_total", "Requests", &["mode", "decision", "code"])?,
+            tunnels_active: IntGauge::new("ws_proxy_tunnels_active", "Open tunnels")?,
+            bytes: counters("bytes_total", "Payload bytes by direction", &["dir"])?,
+            dns_seconds: Histogram::with_opts(seconds("dns_seconds", "Name resolution")?)?,
+            connect_seconds: Histogram::with_opts(seconds("connect_seconds", "TCP connect")?)?,
+            ttfb_seconds: HistogramVec::new(
+                seconds("ttfb_seconds", "Request to head of the answer")?,
+                &["mode"],
+            )?,
+            limit_hits: counters("limit_hits_total", "Refusals by a limit", &["limit"])?,
+            leaks: IntCounter::new(
+                "ws_proxy_leak_detected_total",
+                "Answers that held an injected credential",
+            )?,
+            audit_dropped: IntCounter::new(
+                "ws_proxy_audit_dropped_total",
+                "Audit lines lost to a slow log reader",
+            )?,
+        };
+        metrics.register()?;
+        Ok(metrics)
+    }
+
+    fn register(&self) -> Result<(), prometheus::Error> {
+        let registry = &self.registry;
+        registry.register(Box::new(self.requests.clone()))?;
+        registry.register(Box::new(self.tunnels_active.clone()))?;
+        registry.register(Box::new(self.bytes.clone()))?;
+        registry.register(Box::new(self.dns_seconds.clone()))?;
+        registry.register(Box::new(self.connect_seconds.clone()))?;
+        registry.register(Box::new(self.ttfb_seconds.clone()))?;
+        registry.register(Box::new(self.limit_hits.clone()))?;
+        registry.register(Box::new(self.leaks.clone()))?;
+        registry.register(Box::new(self.audit_dropped.clone()))
+    }
+
+    /// Where other modules register their own.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The text exposition of everything registered.
+    #[must_use]
+    pub fn text(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+}
+
+fn counters(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    IntCounterVec::new(Opts::new(format!("ws_proxy_{name}"), help), labels)
+}
+
+/// From 0.5 ms to about 16 s: a local connect and a slow model are both in range.
+fn seconds(name: &str, help: &str) -> Result<HistogramOpts, prometheus::Error> {
+    let buckets = exponential_buckets(0.000_5, 2.0, 16)?;
+    Ok(HistogramOpts::new(format!("ws_proxy_{name}"), help).buckets(buckets))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_counted_is_shown() {
+        let metrics = Metrics::new().unwrap();
+        metrics.requests.with_label_values(&["connect", "deny", "not_allowed"]).inc();
+        let text = metrics.text();
+        assert!(
+            text.contains(
+                r#"ws_proxy_requests_total{code="not_allowed",decision="deny",mode="connect"} 1"#
+            ),
+            "{text}"
+        );
+        assert!(text.contains("ws_proxy_tunnels_active 0"));
+    }
+}

@@ -1,0 +1,135 @@
+//! Reverse routes: requests that name a route in their path and get its credential on the way out.
+//!
+//! The route names the destination; the client's `Host` plays no part. Its credential headers are
+//! removed before those of the route are set. Without the credential nothing is sent.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::Request;
+use hyper::body::Incoming;
+
+use crate::answer::{Reply, Terms, exchange};
+use crate::audit::{Audit, Outcome};
+use crate::aws::bedrock::BedrockTarget;
+use crate::aws::{Aws, SigningTarget};
+use crate::classify::McpPath;
+use crate::context::Context;
+use crate::credential::strip_client_credentials;
+use crate::forward::{Upload, outgoing};
+use crate::host::{Host, HostPort, Scheme};
+use crate::policy::{self, Purpose};
+use crate::refusal::Refusal;
+use crate::rules::{BaseUrl, McpRule, Redaction};
+use crate::websocket::Handshake;
+
+/// The Bedrock route.
+#[derive(Debug)]
+pub struct BedrockRoute {
+    /// Signs.
+    pub aws: Aws,
+    /// Where to send requests in place of the region's own endpoints.
+    pub endpoint: Option<BaseUrl>,
+}
+
+/// Serves `/mcp/{server}/…`.
+///
+/// # Errors
+/// The refusal to answer with.
+pub async fn mcp(
+    context: &Context,
+    path: &McpPath,
+    mut request: Request<Incoming>,
+    audit: &mut Audit,
+) -> Result<Reply, Refusal> {
+    let rule = context.rules.snapshot().server(&path.server, SystemTime::now())?;
+    rule.permits(request.method(), &path.rest)?;
+    let purpose = Purpose::Route(rule.name.as_str().into());
+    let base = &rule.base;
+    let permit = policy::decide_route(&context.policy, purpose, base.scheme, &base.host_port)?;
+    audit.permitted(&permit);
+    let target = base.join(&path.rest, path.query.as_deref())?;
+    let handshake = Handshake::take(&mut request);
+    strip_client_credentials(request.headers_mut(), &rule.strip);
+    let limit = rule.max_request_bytes;
+    let mut request = outgoing(request, &permit, target, Upload { audit, limit })?;
+    if let Some(handshake) = &handshake {
+        handshake.ask(request.headers_mut());
+    }
+    // After the cleaning, so that a client's `Connection: authorization` cannot take it out again.
+    rule.headers.apply(request.headers_mut())?;
+    audit.injected(rule.headers.names().map(ToString::to_string).collect());
+    let terms = terms(context, &rule);
+    let mut reply = exchange(context, &permit, (request, handshake), terms, audit).await?;
+    redact(context, &rule, &mut reply);
+    Ok(reply)
+}
+
+/// Until the rule ends or the process stops.
+fn terms(context: &Context, rule: &Arc<McpRule>) -> Terms {
+    let stopped = Terms::until_stopped(context);
+    let rule = Arc::clone(rule);
+    let idle = rule.idle_timeout.unwrap_or(stopped.idle);
+    let ending = Box::pin(async move {
+        tokio::select! {
+            outcome = stopped.ending => outcome,
+            () = rule.revoked() => Outcome::Revoked,
+        }
+    });
+    Terms { ending, idle }
+}
+
+/// An origin that sends the credential back must not hand it to the workspace.
+fn redact(context: &Context, rule: &McpRule, reply: &mut Reply) {
+    let Reply::Answer(answer) = reply else { return };
+    if rule.redaction == Redaction::Headers
+        && rule.headers.redact(answer.response.headers_mut()) > 0
+    {
+        context.sinks.metrics.leaks.inc();
+        tracing::warn!(route = rule.name, "the origin sent an injected header value back");
+    }
+}
+
+/// Serves the Bedrock route: `path` is path and query as AWS is to see them.
+///
+/// # Errors
+/// The refusal to answer with.
+pub async fn bedrock(
+    context: &Context,
+    path: &str,
+    request: Request<Incoming>,
+    audit: &mut Audit,
+) -> Result<Reply, Refusal> {
+    let route = context.bedrock.as_ref().ok_or(Refusal::UnknownRoute)?;
+    let bare = path.split('?').next().unwrap_or(path);
+    let target = route.aws.bedrock_target(bare).ok_or(Refusal::UnknownRoute)?;
+    let (scheme, at) = route.destination(&target)?;
+    let permit = policy::decide_route(&context.policy, Purpose::Aws, scheme, &at)?;
+    audit.permitted(&permit);
+    audit.aws(target.service.as_str(), target.region.as_str());
+    let path = path.parse().map_err(|_ignored| Refusal::BadPath)?;
+    let request = outgoing(request, &permit, path, Upload { audit, limit: None })?;
+    let signing = SigningTarget {
+        authority: at.authority(scheme),
+        region: target.region,
+        service: target.service,
+    };
+    let request = route.aws.sign(request, &signing).await?;
+    audit.injected(vec!["authorization".to_owned()]);
+    let terms = Terms::until_stopped(context);
+    let reply = exchange(context, &permit, (request, None), terms, audit).await?;
+    if let Reply::Answer(answer) = &reply {
+        route.aws.observe(answer.response.status(), answer.response.headers());
+    }
+    Ok(reply)
+}
+
+impl BedrockRoute {
+    fn destination(&self, target: &BedrockTarget) -> Result<(Scheme, HostPort), Refusal> {
+        if let Some(base) = &self.endpoint {
+            return Ok((base.scheme, base.host_port.clone()));
+        }
+        let host = Host::parse(&target.host)?;
+        Ok((Scheme::Https, HostPort { host, port: Scheme::Https.default_port() }))
+    }
+}

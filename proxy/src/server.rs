@@ -1,0 +1,269 @@
+//! Assembly: from the command line to a running proxy and to its end.
+//!
+//! Listeners are bound and every file is read before the runtime starts, so that a mistake is an
+//! error message and an exit code, never a half-working proxy.
+
+pub mod aws_route;
+pub mod management;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use workspace_common::drain::{self, Drain, StopSignals};
+use workspace_common::listen::{BindError, BoundListener, ListenAddr};
+use workspace_common::serve::{ServeOptions, serve};
+use workspace_common::token::{BearerToken, TokenError};
+
+use crate::audit::Sinks;
+use crate::audit::writer::AuditWriter;
+use crate::cli::{ListenArgs, ServeArgs};
+use crate::config::{ConfigError, Settings};
+use crate::context::{Context, Limits};
+use crate::metrics::Metrics;
+use crate::rules::{PlainHttp, RuleLimits, RuleStore};
+use crate::server::aws_route::{AwsPlan, AwsSetupError};
+use crate::server::management::Management;
+use crate::service;
+use crate::upstream::Connector;
+use crate::upstream::dial::OwnListeners;
+use crate::upstream::exchange::Exchanger;
+use crate::upstream::resolve::{Resolver, ResolverError, ResolverOptions};
+use crate::upstream::tls::{TlsSetupError, client_config};
+
+/// Why the proxy does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A policy source is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A listener cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The token file cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsSetupError),
+    /// Name resolution cannot be set up.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
+    /// A management listener on TCP without a token.
+    #[error(
+        "management listener {0} needs --admin-token-file: only a Unix socket, which its file mode protects, may do without"
+    )]
+    AdminWithoutToken(ListenAddr),
+    /// A workspace listener that other machines reach.
+    #[error(
+        "{0} can be reached from other machines, which could then use the credentials; listen on a Unix socket or a loopback address, or pass --insecure-open-listen"
+    )]
+    OpenListener(ListenAddr),
+    /// The Bedrock route cannot be set up.
+    #[error(transparent)]
+    Aws(#[from] AwsSetupError),
+    /// The audit log cannot be opened.
+    #[error("cannot open the audit log: {0}")]
+    Audit(#[source] std::io::Error),
+    /// Two metrics share a name.
+    #[error("failed to set up metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The runtime or the signal handlers cannot be had.
+    #[error("failed to start the runtime: {0}")]
+    Runtime(#[source] std::io::Error),
+}
+
+/// Runs the proxy until a signal ends it.
+///
+/// # Errors
+/// When it cannot start. Once it runs, it ends only by a signal.
+pub fn run(args: &ServeArgs) -> Result<(), StartError> {
+    check_listeners(&args.listeners)?;
+    let prepared = Prepared::new(args)?;
+    let writer = prepared.sinks.writer.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
+    let result = runtime.block_on(prepared.serve(args));
+    writer.flush();
+    result
+}
+
+fn check_listeners(args: &ListenArgs) -> Result<(), StartError> {
+    let is_tcp = |address: &&ListenAddr| matches!(address, ListenAddr::Tcp(_));
+    if let Some(open) = args.listen.iter().find(|a| !a.is_local())
+        && !args.insecure_open_listen
+    {
+        return Err(StartError::OpenListener(open.clone()));
+    }
+    match args.admin_listen.iter().find(is_tcp) {
+        Some(open) if args.admin_token_file.is_none() => {
+            Err(StartError::AdminWithoutToken(open.clone()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Everything that is read or bound before the runtime starts.
+struct Prepared {
+    settings: Settings,
+    tls: rustls::ClientConfig,
+    token: Option<BearerToken>,
+    aws: Option<AwsPlan>,
+    sinks: Sinks,
+    workspace: Vec<BoundListener>,
+    admin: Vec<BoundListener>,
+}
+
+impl Prepared {
+    fn new(args: &ServeArgs) -> Result<Self, StartError> {
+        let policy = &args.policy;
+        let settings =
+            Settings::load(policy.policy.as_deref(), &policy.allow, &policy.domain_whitelist)?;
+        let tls = client_config(args.upstream.upstream_ca.as_deref())?;
+        let token =
+            args.listeners.admin_token_file.as_deref().map(BearerToken::load).transpose()?;
+        let aws = AwsPlan::read(&args.aws, &settings.bedrock)?;
+        let sinks = Sinks {
+            writer: AuditWriter::start(args.logs.audit_file.as_deref())
+                .map_err(StartError::Audit)?,
+            metrics: Metrics::new()?,
+        };
+        Ok(Self {
+            settings,
+            tls,
+            token,
+            aws,
+            sinks,
+            workspace: bind_all(&args.listeners.listen)?,
+            admin: bind_all(&args.listeners.admin_listen)?,
+        })
+    }
+
+    async fn serve(self, args: &ServeArgs) -> Result<(), StartError> {
+        let mut signals = StopSignals::install().map_err(StartError::Runtime)?;
+        let (trigger, drain) = drain::channel();
+        let plan = Plan {
+            settings: self.settings,
+            tls: self.tls,
+            aws: self.aws,
+            sinks: self.sinks,
+            own: own_listeners(&self.workspace, &self.admin),
+            drain,
+        };
+        let context = Arc::new(plan.context(args)?);
+        close_pool_when_draining(&context);
+        serve_workspaces(self.workspace, &context, args)?;
+        let management = Management {
+            token: self.token,
+            rules_needed: args.listeners.rules_needed(),
+            header_timeout: args.limits.header_timeout,
+        };
+        management::start(self.admin, &context, management)?;
+        announce(&context);
+        trigger.stop_on(&mut signals, args.limits.drain_timeout).await;
+        Ok(())
+    }
+}
+
+fn announce(context: &Context) {
+    if context.policy.allow_count() == 0 {
+        tracing::warn!("no allow rule: every destination is denied");
+    }
+    tracing::info!(
+        allow_rules = context.policy.allow_count(),
+        deny_rules = context.policy.deny_count(),
+        bedrock = context.bedrock.is_some(),
+        "serving"
+    );
+}
+
+fn bind_all(addresses: &[ListenAddr]) -> Result<Vec<BoundListener>, StartError> {
+    addresses.iter().map(|address| address.bind().map_err(StartError::from)).collect()
+}
+
+fn own_listeners(workspace: &[BoundListener], admin: &[BoundListener]) -> OwnListeners {
+    let tcp = |listener: &BoundListener| match listener.address() {
+        ListenAddr::Tcp(address) => Some(*address),
+        ListenAddr::Unix { .. } => None,
+    };
+    let addresses: Vec<SocketAddr> = workspace.iter().chain(admin).filter_map(tcp).collect();
+    OwnListeners::new(addresses)
+}
+
+/// What the context is made from.
+struct Plan {
+    settings: Settings,
+    tls: rustls::ClientConfig,
+    aws: Option<AwsPlan>,
+    sinks: Sinks,
+    own: OwnListeners,
+    drain: Drain,
+}
+
+impl Plan {
+    fn context(self, args: &ServeArgs) -> Result<Context, StartError> {
+        let resolver = Resolver::new(ResolverOptions {
+            servers: args.upstream.dns_server.clone(),
+            hosts: self.settings.hosts,
+            timeout: args.limits.dns_timeout,
+        })?;
+        let routes = self.aws.as_ref().map(AwsPlan::routes).unwrap_or_default();
+        let start = |plan: AwsPlan| plan.start(self.tls.clone(), &resolver, &self.drain);
+        let bedrock = self.aws.map(start);
+        let connector = Connector {
+            resolver,
+            own: self.own,
+            extra_deny: self.settings.policy.extra_deny().to_vec(),
+            connect_timeout: args.limits.connect_timeout,
+        };
+        let plain_http =
+            args.upstream.allow_plain_http_rules || self.settings.allow_plain_http_rules;
+        let tunnels = args.limits.max_tunnels.min(Semaphore::MAX_PERMITS);
+        Ok(Context {
+            policy: self.settings.policy,
+            routes,
+            exchanger: Exchanger::new(connector, self.tls, self.drain.clone()),
+            rules: RuleStore::new(rule_limits(plain_http)),
+            bedrock,
+            sinks: self.sinks,
+            limits: Limits { idle_timeout: args.limits.idle_timeout },
+            tunnels: Arc::new(Semaphore::new(tunnels)),
+            drain: self.drain,
+        })
+    }
+}
+
+fn rule_limits(plain_http: bool) -> RuleLimits {
+    let plain_http = if plain_http { PlainHttp::Allowed } else { PlainHttp::Refused };
+    RuleLimits { plain_http, ..RuleLimits::default() }
+}
+
+fn serve_workspaces(
+    listeners: Vec<BoundListener>,
+    context: &Arc<Context>,
+    args: &ServeArgs,
+) -> Result<(), StartError> {
+    let options = ServeOptions::new(args.limits.max_connections, args.limits.header_timeout);
+    for listener in listeners {
+        let listener = listener.into_async().map_err(StartError::Runtime)?;
+        tracing::info!(address = %listener.address(), "listening for workspaces");
+        let context = Arc::clone(context);
+        let drain = context.drain.clone();
+        let handler = move |request, peer| service::handle(Arc::clone(&context), request, peer);
+        drain.spawn(serve(listener, options.clone(), drain.clone(), handler));
+    }
+    Ok(())
+}
+
+/// Idle upstream connections would keep their tasks, and so the process, alive.
+fn close_pool_when_draining(context: &Arc<Context>) {
+    let pool = Arc::clone(context.exchanger.pool());
+    let drain = context.drain.clone();
+    context.drain.spawn(async move {
+        drain.started().await;
+        pool.close();
+    });
+}

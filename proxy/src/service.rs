@@ -1,0 +1,82 @@
+//! The life of a request: an outer function that cannot fail and makes every answer, and an inner
+//! one whose steps are the steps of a decision.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use workspace_common::body::Body;
+use workspace_common::stream::Peer;
+
+use crate::answer::Reply;
+use crate::audit::Audit;
+use crate::aws;
+use crate::classify::{Target, classify};
+use crate::context::Context;
+use crate::forward;
+use crate::refusal::Refusal;
+use crate::reverse;
+use crate::tunnel::{self, Tunnel};
+
+/// What was achieved before the client gets its answer.
+enum Served {
+    Tunnel(Tunnel),
+    Reply(Reply),
+}
+
+/// A refusal and the form in which the client understands it.
+struct Refused {
+    refusal: Refusal,
+    render: fn(Refusal) -> Response<Body>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, render: Refusal::response }
+    }
+}
+
+/// Serves one request of a workspace. Exactly one audit line is left, whatever happens.
+pub async fn handle(
+    context: Arc<Context>,
+    request: Request<Incoming>,
+    peer: Peer,
+) -> Response<Body> {
+    let mut audit = Audit::begin(&context.sinks, &peer, request.method());
+    match serve(&context, request, &mut audit).await {
+        Ok(Served::Tunnel(tunnel)) => tunnel.open(&context, audit),
+        Ok(Served::Reply(Reply::Answer(answer))) => answer.relaying(&context, audit),
+        Ok(Served::Reply(Reply::Socket(socket))) => socket.open(&context, audit),
+        Err(refused) => {
+            audit.refused(refused.refusal);
+            (refused.render)(refused.refusal)
+        }
+    }
+}
+
+async fn serve(
+    context: &Context,
+    request: Request<Incoming>,
+    audit: &mut Audit,
+) -> Result<Served, Refused> {
+    let (head, body) = request.into_parts();
+    let target = classify(&head, context.routes)?;
+    let request = Request::from_parts(head, body);
+    audit.target(&target);
+    if context.drain.is_draining() {
+        return Err(Refusal::Draining.into());
+    }
+    match target {
+        Target::Connect(at) => {
+            Ok(Served::Tunnel(tunnel::prepare(context, &at, request, audit).await?))
+        }
+        Target::Forward(target) => {
+            Ok(Served::Reply(forward::serve(context, &target, request, audit).await?))
+        }
+        Target::Mcp(path) => Ok(Served::Reply(reverse::mcp(context, &path, request, audit).await?)),
+        Target::Bedrock(path) => reverse::bedrock(context, &path, request, audit)
+            .await
+            .map(Served::Reply)
+            .map_err(|refusal| Refused { refusal, render: aws::denial::response }),
+    }
+}

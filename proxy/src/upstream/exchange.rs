@@ -1,0 +1,277 @@
+//! One HTTP/1.1 request to an origin and the head of its answer.
+//!
+//! Redirects are not followed, nothing is cached, nothing is decoded. A request is sent a second
+//! time only when the first try went into a connection that the origin had already closed.
+
+use std::error::Error as _;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use workspace_common::body::{self, Body};
+use workspace_common::drain::Drain;
+
+use crate::audit::Audit;
+use crate::host::{Host, Scheme};
+use crate::policy::Permit;
+use crate::refusal::Refusal;
+use crate::stream_body::OverLimit;
+use crate::upstream::Connector;
+use crate::upstream::pool::{Key, Lease, Pool};
+
+/// Largest response head that is accepted.
+const MAX_RESPONSE_HEAD: usize = 256 * 1024;
+
+/// Sends requests to origins.
+#[derive(Debug)]
+pub struct Exchanger {
+    connector: Connector,
+    tls: TlsConfig,
+    pool: Arc<Pool>,
+    drain: Drain,
+}
+
+/// Debug of the connector prints nothing of use.
+struct TlsConfig(TlsConnector);
+
+impl std::fmt::Debug for TlsConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TlsConfig")
+    }
+}
+
+/// Whether a request may use a connection that has served another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// A plain request.
+    Pooled,
+    /// The request asks for an upgrade; the connection will be something else afterwards.
+    Apart,
+}
+
+/// How a request is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// On which connection.
+    pub reuse: Reuse,
+    /// How long the origin may be silent.
+    pub idle: Duration,
+}
+
+impl Exchanger {
+    /// Makes one over a connector and TLS roots.
+    #[must_use]
+    pub fn new(connector: Connector, mut tls: rustls::ClientConfig, drain: Drain) -> Self {
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let tls = TlsConfig(TlsConnector::from(Arc::new(tls)));
+        Self { connector, tls, pool: Arc::default(), drain }
+    }
+
+    /// The connector beneath, for tunnels.
+    #[must_use]
+    pub const fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
+    /// The idle connections.
+    #[must_use]
+    pub const fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// Sends a request whose URI is in origin-form and returns the head of the answer.
+    ///
+    /// # Errors
+    /// What went wrong on the way. Nothing of the origin's words is in it.
+    pub async fn send(
+        &self,
+        permit: &Permit,
+        request: Request<Body>,
+        manner: Manner,
+        audit: &mut Audit,
+    ) -> Result<(Response<Incoming>, Lease), Refusal> {
+        let key = Key::of(permit);
+        let mut pending = Pending::new(request, manner.idle);
+        if manner.reuse == Reuse::Pooled
+            && let Some(sender) = self.pool.take(&key)
+        {
+            match attempt(sender, &mut pending, audit).await {
+                Ok((response, sender)) => return Ok((response, Lease { key, sender })),
+                Err(refusal) if pending.is_spent() => return Err(refusal),
+                Err(_) => {}
+            }
+        }
+        let sender = self.fresh(permit, audit).await?;
+        let (response, sender) = attempt(sender, &mut pending, audit).await?;
+        Ok((response, Lease { key, sender }))
+    }
+
+    async fn fresh(
+        &self,
+        permit: &Permit,
+        audit: &mut Audit,
+    ) -> Result<SendRequest<Body>, Refusal> {
+        let stream = self.connector.connect(permit, audit).await?;
+        match permit.scheme() {
+            Scheme::Http => self.handshake(stream).await,
+            Scheme::Https => {
+                let name = server_name(&permit.at().host)?;
+                let limit = self.connector.connect_timeout;
+                let secured = tokio::time::timeout(limit, self.tls.0.connect(name, stream)).await;
+                match secured {
+                    Ok(Ok(stream)) => self.handshake(stream).await,
+                    Ok(Err(error)) => {
+                        tracing::info!(%error, host = %permit.at().host, "TLS handshake failed");
+                        Err(Refusal::TlsFailed)
+                    }
+                    Err(_elapsed) => Err(Refusal::ConnectTimeout),
+                }
+            }
+        }
+    }
+
+    async fn handshake<I>(&self, stream: I) -> Result<SendRequest<Body>, Refusal>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_RESPONSE_HEAD)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| refusal_of(&error))?;
+        let drain = self.drain.clone();
+        self.drain.spawn(async move {
+            // Cut: the connection is dropped, which closes it under whoever still reads.
+            tokio::select! {
+                ended = connection.with_upgrades() => if let Err(error) = ended {
+                    tracing::debug!(%error, "upstream connection ended with an error");
+                },
+                () = drain.cut() => {}
+            }
+        });
+        Ok(sender)
+    }
+}
+
+async fn attempt(
+    mut sender: SendRequest<Body>,
+    pending: &mut Pending,
+    audit: &Audit,
+) -> Result<(Response<Incoming>, SendRequest<Body>), Refusal> {
+    let request = pending.take().ok_or(Refusal::BadUpstream)?;
+    let answer = sender.try_send_request(request);
+    let up = audit.counts().up;
+    match unless_idle(answer, &up, pending.idle).await {
+        None => Err(Refusal::UpstreamTimeout),
+        Some(Ok(response)) => Ok((response, sender)),
+        Some(Err(mut error)) => {
+            if let Some(request) = error.take_message() {
+                pending.unsent(request);
+            }
+            Err(refusal_of(error.error()))
+        }
+    }
+}
+
+/// Plain TCP for a tunnel, by the same connector.
+///
+/// # Errors
+/// As [`Connector::connect`].
+pub async fn open_tunnel(
+    exchanger: &Exchanger,
+    permit: &Permit,
+    audit: &mut Audit,
+) -> Result<TcpStream, Refusal> {
+    exchanger.connector.connect(permit, audit).await
+}
+
+fn server_name(host: &Host) -> Result<ServerName<'static>, Refusal> {
+    match (host.ip(), host.name()) {
+        (Some(ip), _) => Ok(ServerName::from(ip)),
+        (None, Some(name)) => {
+            ServerName::try_from(name.to_owned()).map_err(|_ignored| Refusal::BadHost)
+        }
+        (None, None) => Err(Refusal::BadHost),
+    }
+}
+
+/// The words of the error stay in the debug log: they may quote the origin.
+fn refusal_of(error: &hyper::Error) -> Refusal {
+    tracing::debug!(%error, "exchange failed");
+    let over_limit = error.source().is_some_and(|source| source.is::<OverLimit>());
+    match (over_limit, error.is_user()) {
+        (true, _) => Refusal::BodyTooLarge,
+        (false, true) => Refusal::BadBody,
+        (false, false) => Refusal::BadUpstream,
+    }
+}
+
+/// Waits for the answer as long as something moves: an upload in progress counts.
+async fn unless_idle<F: Future>(answer: F, up: &AtomicU64, idle: Duration) -> Option<F::Output> {
+    let mut answer = std::pin::pin!(answer);
+    loop {
+        let before = up.load(Ordering::Relaxed);
+        match tokio::time::timeout(idle, answer.as_mut()).await {
+            Ok(output) => return Some(output),
+            Err(_elapsed) if up.load(Ordering::Relaxed) != before => {}
+            Err(_elapsed) => return None,
+        }
+    }
+}
+
+/// A request with what is needed to send it again.
+struct Pending {
+    request: Option<Request<Body>>,
+    copy: Option<Copy>,
+    idle: Duration,
+}
+
+/// The head of a request that is safe to repeat and has no body.
+struct Copy {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Pending {
+    fn new(request: Request<Body>, idle: Duration) -> Self {
+        let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        let copy = (safe && request.body().is_end_stream()).then(|| Copy {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            headers: request.headers().clone(),
+        });
+        Self { request: Some(request), copy, idle }
+    }
+
+    fn take(&mut self) -> Option<Request<Body>> {
+        if let Some(request) = self.request.take() {
+            return Some(request);
+        }
+        let copy = self.copy.take()?;
+        let mut request = Request::new(body::empty());
+        *request.method_mut() = copy.method;
+        *request.uri_mut() = copy.uri;
+        *request.headers_mut() = copy.headers;
+        Some(request)
+    }
+
+    /// The request comes back when not a byte of it was sent.
+    fn unsent(&mut self, request: Request<Body>) {
+        self.request = Some(request);
+    }
+
+    const fn is_spent(&self) -> bool {
+        self.request.is_none() && self.copy.is_none()
+    }
+}
