@@ -31,7 +31,7 @@ pub async fn serve(
     audit.permitted(&permit);
     let path = target.origin_form.parse().map_err(|_ignored| Refusal::BadPath)?;
     let handshake = Handshake::take(&mut request);
-    let mut request = outgoing(request, &permit, path, Upload { audit, limit: None })?;
+    let mut request = outgoing(request, &permit, path, &Upload { audit, limit: None })?;
     if let Some(handshake) = &handshake {
         handshake.ask(request.headers_mut());
     }
@@ -76,7 +76,7 @@ pub fn outgoing(
     request: Request<Incoming>,
     permit: &Permit,
     path: PathAndQuery,
-    upload: Upload<'_>,
+    upload: &Upload<'_>,
 ) -> Result<Request<Body>, Refusal> {
     let (mut head, body) = request.into_parts();
     if upload.limit.is_some_and(|limit| body.size_hint().lower() > limit) {

@@ -52,7 +52,7 @@ pub async fn mcp(
     let handshake = Handshake::take(&mut request);
     strip_client_credentials(request.headers_mut(), &rule.strip);
     let limit = rule.max_request_bytes;
-    let mut request = outgoing(request, &permit, target, Upload { audit, limit })?;
+    let mut request = outgoing(request, &permit, target, &Upload { audit, limit })?;
     if let Some(handshake) = &handshake {
         handshake.ask(request.headers_mut());
     }
@@ -108,7 +108,7 @@ pub async fn bedrock(
     audit.permitted(&permit);
     audit.aws(target.service.as_str(), target.region.as_str());
     let path = path.parse().map_err(|_ignored| Refusal::BadPath)?;
-    let request = outgoing(request, &permit, path, Upload { audit, limit: None })?;
+    let request = outgoing(request, &permit, path, &Upload { audit, limit: None })?;
     let signing = SigningTarget {
         authority: at.authority(scheme),
         region: target.region,

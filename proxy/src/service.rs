@@ -21,7 +21,7 @@ use crate::tunnel::{self, Tunnel};
 /// What was achieved before the client gets its answer.
 enum Served {
     Tunnel(Tunnel),
-    Reply(Reply),
+    Reply(Box<Reply>),
 }
 
 /// A refusal and the form in which the client understands it.
@@ -45,8 +45,10 @@ pub async fn handle(
     let mut audit = Audit::begin(&context.sinks, &peer, request.method());
     match serve(&context, request, &mut audit).await {
         Ok(Served::Tunnel(tunnel)) => tunnel.open(&context, audit),
-        Ok(Served::Reply(Reply::Answer(answer))) => answer.relaying(&context, audit),
-        Ok(Served::Reply(Reply::Socket(socket))) => socket.open(&context, audit),
+        Ok(Served::Reply(reply)) => match *reply {
+            Reply::Answer(answer) => answer.relaying(&context, audit),
+            Reply::Socket(socket) => socket.open(&context, audit),
+        },
         Err(refused) => {
             audit.refused(refused.refusal);
             (refused.render)(refused.refusal)
@@ -66,17 +68,15 @@ async fn serve(
     if context.drain.is_draining() {
         return Err(Refusal::Draining.into());
     }
-    match target {
+    let reply = match target {
         Target::Connect(at) => {
-            Ok(Served::Tunnel(tunnel::prepare(context, &at, request, audit).await?))
+            return Ok(Served::Tunnel(tunnel::prepare(context, &at, request, audit).await?));
         }
-        Target::Forward(target) => {
-            Ok(Served::Reply(forward::serve(context, &target, request, audit).await?))
-        }
-        Target::Mcp(path) => Ok(Served::Reply(reverse::mcp(context, &path, request, audit).await?)),
+        Target::Forward(target) => forward::serve(context, &target, request, audit).await?,
+        Target::Mcp(path) => reverse::mcp(context, &path, request, audit).await?,
         Target::Bedrock(path) => reverse::bedrock(context, &path, request, audit)
             .await
-            .map(Served::Reply)
-            .map_err(|refusal| Refused { refusal, render: aws::denial::response }),
-    }
+            .map_err(|refusal| Refused { refusal, render: aws::denial::response })?,
+    };
+    Ok(Served::Reply(Box::new(reply)))
 }
