@@ -112,7 +112,28 @@ mod tests {
     use prometheus::TextEncoder;
 
     use super::*;
+    use crate::aws::environment;
+    use crate::aws::sts::fake::transport;
     use crate::rules::{RuleLimits, document};
+
+    #[test]
+    fn credentials_are_told_without_anything_of_them() {
+        let value = |name: &str| match name {
+            "AWS_REGION" => Some("us-east-1".to_owned()),
+            "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("HELD".to_owned()),
+            _ => None,
+        };
+        let config = environment::read(value).unwrap().unwrap();
+        let aws = Aws::start(config, transport(), 1, &workspace_common::drain::channel().1);
+        let registry = Registry::new();
+        let store = RuleStore::new(RuleLimits::default());
+        register(&registry, store.clone(), Some(aws)).unwrap();
+        let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        assert!(text.contains("ws_proxy_aws_credentials_ready 1\n"), "{text}");
+        assert!(text.contains("ws_proxy_aws_refresh_failures_total 0\n"), "{text}");
+        assert!(!text.contains("expiry_seconds") && !text.contains("HELD"), "{text}");
+        assert!(register(&registry, store, None).is_err(), "names are taken");
+    }
 
     #[test]
     fn rules_are_counted_and_their_next_end_is_told() {
