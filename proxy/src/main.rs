@@ -28,9 +28,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::CheckPolicy { file } => Ok(explain::check_policy(&file)?),
         Command::Explain(args) => Ok(explain::explain(&args)?),
-        Command::Rules(args) => {
-            block_on(client::rules(args, &mut io::stdout(), &mut io::stderr()))
-        }
+        Command::Rules(args) => block_on(client::rules(args, &mut io::stdout(), &mut io::stderr())),
         Command::Health(args) => {
             block_on(client::health(args, &mut io::stdout(), &mut io::stderr()))
         }
