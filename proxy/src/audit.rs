@@ -222,7 +222,8 @@ impl Audit {
         if let Refusal::AddressDenied(class) = refusal {
             self.record.addr_class = Some(class.as_str());
         }
-        self.record.status = Some(refusal.status().as_u16());
+        // A tunnel that is refused for its handshake has been answered already.
+        self.record.status.get_or_insert(refusal.status().as_u16());
         let decision = if refusal.is_denial() { "deny" } else { "error" };
         self.write(&Verdict { decision, code: refusal.code(), close_reason: "refused" });
     }

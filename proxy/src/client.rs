@@ -30,7 +30,12 @@ const MAX_DOCUMENT: u64 = 4 * 1024 * 1024;
 #[derive(Args, Clone, Debug)]
 pub struct Connection {
     /// Management listener of the proxy: unix:/path or http://HOST:PORT
-    #[arg(long, global = true, env = "WORKSPACE_PROXY_CONNECT", default_value = "http://127.0.0.1:9090")]
+    #[arg(
+        long,
+        global = true,
+        env = "WORKSPACE_PROXY_CONNECT",
+        default_value = "http://127.0.0.1:9090"
+    )]
     pub connect: Endpoint,
 }
 

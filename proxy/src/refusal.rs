@@ -135,6 +135,18 @@ refusals! {
     /// The TLS client hello names another host than the CONNECT request.
     SniMismatch = FORBIDDEN, "sni_mismatch", "http_request_denied", "The TLS server name is another host",
         "The server name in the TLS handshake must be the host of the CONNECT request.";
+    /// The TLS client hello names no host.
+    SniMissing = FORBIDDEN, "sni_missing", "http_request_denied", "The TLS handshake names no server",
+        "The TLS handshake must carry the server name of the CONNECT request.";
+    /// A tunnel to the TLS port in which no TLS is spoken.
+    NotTls = FORBIDDEN, "not_tls", "http_request_denied", "The tunnel does not carry TLS",
+        "Only TLS is spoken in tunnels to port 443.";
+    /// A TLS client hello that cannot be read.
+    BadHello = FORBIDDEN, "bad_hello", "http_request_denied", "The TLS handshake is malformed",
+        "The client hello could not be read.";
+    /// The client sent no TLS client hello in time.
+    HelloTimeout = FORBIDDEN, "hello_timeout", "http_request_denied", "The TLS handshake did not begin",
+        "No client hello came within the time limit.";
 
     // What was asked does not exist or is not served.
     /// An origin-form path that is no route.

@@ -267,3 +267,6 @@ fn close_pool_when_draining(context: &Arc<Context>) {
         pool.close();
     });
 }
+
+#[cfg(test)]
+mod tests;

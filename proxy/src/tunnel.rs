@@ -1,7 +1,9 @@
 //! CONNECT: connect first, answer 200 after, then relay.
 //!
 //! A refusal is an ordinary HTTP answer; the client never sees a 200 for a tunnel that does not
-//! stand.
+//! stand. What a client sends in a tunnel to the TLS port must be TLS for the permitted host.
+
+pub mod hello;
 
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ use workspace_common::stream::Stream;
 use crate::answer::Terms;
 use crate::audit::{Audit, Outcome};
 use crate::context::Context;
-use crate::host::HostPort;
+use crate::host::{Host, HostPort};
 use crate::policy::{self, Access, Question};
 use crate::refusal::Refusal;
 use crate::relay::relay;
@@ -32,7 +34,12 @@ pub struct Tunnel {
     upstream: TcpStream,
     client: OnUpgrade,
     slot: OwnedSemaphorePermit,
+    /// The name that the TLS handshake must carry.
+    expected: Option<Host>,
 }
+
+/// Where tunnels must carry TLS. Other ports are opaque: many protocols let the server speak first.
+const TLS_PORT: u16 = 443;
 
 /// Decides and connects.
 ///
@@ -49,7 +56,8 @@ pub async fn prepare(
     audit.permitted(&permit);
     let slot = context.tunnel_slot()?;
     let upstream = open_tunnel(&context.exchanger, &permit, audit).await?;
-    Ok(Tunnel { upstream, client: hyper::upgrade::on(request), slot })
+    let expected = (at.port == TLS_PORT && !at.host.is_ip()).then(|| at.host.clone());
+    Ok(Tunnel { upstream, client: hyper::upgrade::on(request), slot, expected })
 }
 
 impl Tunnel {
@@ -71,7 +79,7 @@ impl Tunnel {
         context.sinks.metrics.tunnels_active.inc();
         // Leaving hyper saves its buffers for as long as the tunnel lives. Inside HTTP/2 that is
         // not possible: the stream is one of many on the connection.
-        let session = Session { terms: Terms::until_stopped(context) };
+        let session = Session { terms: Terms::until_stopped(context), expected: self.expected };
         match downcast::<TokioIo<Stream>>(client) {
             Ok(parts) => {
                 session.relay(parts.io.into_inner(), self.upstream, parts.read_buf, audit).await;
@@ -86,14 +94,20 @@ impl Tunnel {
 
 struct Session {
     terms: Terms,
+    expected: Option<Host>,
 }
 
 impl Session {
-    async fn relay<C, U>(self, client: C, upstream: U, early: Bytes, audit: Audit)
+    async fn relay<C, U>(mut self, mut client: C, upstream: U, early: Bytes, audit: Audit)
     where
         C: AsyncRead + AsyncWrite + Unpin,
         U: AsyncRead + AsyncWrite + Unpin,
     {
+        let early = match self.greeting(&mut client, early).await {
+            Ok(Some(early)) => early,
+            Ok(None) => return audit.finish(Outcome::Cancelled),
+            Err(refusal) => return audit.refused(refusal),
+        };
         let counts = audit.counts();
         // Losing the relay closes both sides.
         let outcome = tokio::select! {
@@ -101,5 +115,17 @@ impl Session {
             outcome = self.terms.ending => outcome,
         };
         audit.finish(outcome);
+    }
+
+    /// What the client says first, checked where it must be.
+    async fn greeting<C>(&mut self, client: &mut C, early: Bytes) -> Result<Option<Bytes>, Refusal>
+    where
+        C: AsyncRead + Unpin,
+    {
+        let Some(expected) = &self.expected else { return Ok(Some(early)) };
+        tokio::select! {
+            checked = hello::check(client, early, expected) => checked,
+            _stopped = self.terms.ending.as_mut() => Err(Refusal::Draining),
+        }
     }
 }

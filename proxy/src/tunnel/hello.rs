@@ -1,0 +1,187 @@
+//! The TLS client hello at the start of a tunnel: its server name must be the host that the tunnel
+//! was permitted for, or the permission would be for one host and the conversation with another.
+//!
+//! The hello is read and passed on unchanged. Nothing is decrypted, nothing is answered.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use rustls::server::Acceptor;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use crate::host::Host;
+use crate::refusal::Refusal;
+
+/// Most bytes that a client hello may take. Real ones have one or two kilobytes.
+const MAX_HELLO: usize = 64 * 1024;
+/// How long a client may take to send it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Content type of a TLS record that carries a handshake (RFC 8446 section 5.1).
+const HANDSHAKE: u8 = 22;
+
+/// Reads the hello, of which `early` has come already, and compares its server name with `host`.
+/// Returns everything read, to be sent on first; nothing when the client left without a byte.
+///
+/// # Errors
+/// Why the tunnel must be closed.
+pub async fn check<C>(client: &mut C, early: Bytes, host: &Host) -> Result<Option<Bytes>, Refusal>
+where
+    C: AsyncRead + Unpin,
+{
+    let reading = tokio::time::timeout(PATIENCE, read(client, early));
+    let Some((bytes, name)) = reading.await.unwrap_or(Err(Refusal::HelloTimeout))? else {
+        return Ok(None);
+    };
+    let name = name.ok_or(Refusal::SniMissing)?;
+    match Host::parse(&name) {
+        Ok(named) if named == *host => Ok(Some(bytes)),
+        Ok(_) | Err(_) => Err(Refusal::SniMismatch),
+    }
+}
+
+/// What was read, and the server name in it.
+type Hello = (Bytes, Option<String>);
+
+async fn read<C>(client: &mut C, early: Bytes) -> Result<Option<Hello>, Refusal>
+where
+    C: AsyncRead + Unpin,
+{
+    let mut acceptor = Acceptor::default();
+    let mut bytes = BytesMut::from(early);
+    let mut seen = 0;
+    loop {
+        let fresh = bytes.get(seen..).unwrap_or_default();
+        if let Some(name) = feed(&mut acceptor, seen == 0, fresh)? {
+            return Ok(Some((bytes.freeze(), name)));
+        }
+        seen = bytes.len();
+        if seen >= MAX_HELLO {
+            return Err(Refusal::BadHello);
+        }
+        match client.read_buf(&mut bytes).await {
+            Ok(0) | Err(_) if seen == 0 => return Ok(None),
+            Ok(0) | Err(_) => return Err(Refusal::BadHello),
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Gives the parser what has come. The outer `Option` is empty while the hello is incomplete.
+fn feed(
+    acceptor: &mut Acceptor,
+    first: bool,
+    mut fresh: &[u8],
+) -> Result<Option<Option<String>>, Refusal> {
+    if first && fresh.first().is_some_and(|kind| *kind != HANDSHAKE) {
+        return Err(Refusal::NotTls);
+    }
+    while !fresh.is_empty() {
+        acceptor.read_tls(&mut fresh).map_err(|_ignored| Refusal::BadHello)?;
+        match acceptor.accept() {
+            Ok(Some(accepted)) => {
+                return Ok(Some(accepted.client_hello().server_name().map(str::to_owned)));
+            }
+            Ok(None) => {}
+            // The alert that comes with the error is not sent: it would be ours, not the origin's.
+            Err(_malformed) => return Err(Refusal::BadHello),
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::ClientConnection;
+    use rustls_pki_types::ServerName;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+    use crate::upstream::tls::client_config;
+
+    fn hello(name: &'static str) -> Vec<u8> {
+        let config = Arc::new(client_config(None).unwrap());
+        let name = ServerName::try_from(name).unwrap();
+        let mut connection = ClientConnection::new(config, name).unwrap();
+        let mut bytes = Vec::new();
+        connection.write_tls(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// The same handshake message in records of `size` bytes.
+    fn in_records(hello: &[u8], size: usize) -> Vec<u8> {
+        let (header, message) = hello.split_at(5);
+        let record = |part: &[u8]| {
+            let length = u16::try_from(part.len()).unwrap().to_be_bytes();
+            [&header[..3], &length, part].concat()
+        };
+        message.chunks(size).flat_map(record).collect()
+    }
+
+    async fn outcome(early: &[u8], later: &[u8]) -> Result<Option<usize>, Refusal> {
+        let (mut client, mut inner) = tokio::io::duplex(7);
+        let later = later.to_vec();
+        let send = async move {
+            // The reader may have seen enough.
+            let _sent = client.write_all(&later).await;
+            drop(client);
+        };
+        let host = Host::parse("allowed.example").unwrap();
+        let early = Bytes::copy_from_slice(early);
+        let read = async move {
+            let result = check(&mut inner, early, &host).await;
+            drop(inner);
+            result
+        };
+        let (result, ()) = tokio::join!(read, send);
+        result.map(|bytes| bytes.map(|bytes| bytes.len()))
+    }
+
+    #[tokio::test]
+    async fn the_permitted_name_passes_however_it_is_cut() {
+        let hello = hello("ALLOWED.example");
+        let all = Ok(Some(hello.len()));
+        assert_eq!(outcome(&hello, b"").await, all);
+        assert_eq!(outcome(b"", &hello).await, all);
+        let (head, tail) = hello.split_at(3);
+        assert_eq!(outcome(head, tail).await, all);
+        let records = in_records(&hello, 40);
+        assert_eq!(outcome(b"", &records).await, Ok(Some(records.len())));
+        let more = [&hello[..], b"early data"].concat();
+        assert_eq!(outcome(&more, b"").await, Ok(Some(more.len())));
+    }
+
+    #[tokio::test]
+    async fn everything_else_is_refused() {
+        let good = hello("allowed.example");
+        let mut lying = good.clone();
+        lying[6..9].copy_from_slice(&[0xff, 0xff, 0xff]);
+        let cut = good.get(..good.len() - 1).unwrap();
+        for (bytes, expected) in [
+            (&hello("evil.test")[..], Refusal::SniMismatch),
+            (&hello("files.allowed.example"), Refusal::SniMismatch),
+            (&hello("192.0.2.1"), Refusal::SniMissing),
+            (b"GET / HTTP/1.1\r\n\r\n", Refusal::NotTls),
+            (b"SSH-2.0-x\r\n", Refusal::NotTls),
+            (&[21, 3, 1, 0, 2, 2, 40], Refusal::NotTls),
+            (&[22, 3, 1, 0, 4, 2, 0, 0, 0], Refusal::BadHello),
+            (&lying, Refusal::BadHello),
+            (cut, Refusal::BadHello),
+        ] {
+            assert_eq!(outcome(b"", bytes).await, Err(expected));
+            assert_eq!(outcome(bytes, b"").await, Err(expected));
+        }
+        assert_eq!(outcome(b"", b"").await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn an_endless_hello_is_refused() {
+        let mut endless = Vec::new();
+        while endless.len() <= MAX_HELLO {
+            // Records of one zero byte of a message that claims 16 MiB.
+            endless.extend_from_slice(&[22, 3, 1, 0, 4, 1, 0xff, 0xff, 0xff]);
+        }
+        assert_eq!(outcome(b"", &endless).await, Err(Refusal::BadHello));
+    }
+}
