@@ -201,7 +201,11 @@ fn an_upstream_that_echoes_the_secret_in_a_header_is_redacted() -> Result<()> {
         );
         stream.write_all(head.as_bytes())
     })?;
-    let answer = plain(&origin)?.client().get("/mcp/up/x")?;
+    let proxy = plain(&origin)?;
+    let base = format!("http://up.test:{}", origin.port());
+    let server = json!({ "real_base_url": base, "headers": { "Authorization": SECRET }, "redact_response": "headers" });
+    proxy.admin.json("PUT", "/rules", &json!({ "version": 1, "mcp_servers": { "up": server } }))?;
+    let answer = proxy.client().get("/mcp/up/x")?;
     ensure!(
         !format!("{:?}", answer.head).contains("secret-of-the-mcp-server"),
         "{:?}",

@@ -54,11 +54,16 @@ fn a_running_command_is_ended_and_its_client_told() -> Result<()> {
 #[test]
 fn a_second_signal_ends_the_agent_whatever_runs() -> Result<()> {
     let mut agent = Setup::new()?.args(&["--drain-timeout", "1h"]).start()?;
-    let body = json!({ "shell": "trap '' TERM; echo > started; while :; do sleep 1; done", "kill_grace_ms": 3_600_000 });
+    let body = json!({ "shell": "trap '' TERM; echo > started; while :; do sleep 1; done", "kill_grace_ms": 600_000 });
     let client = agent.client.clone();
     let running = std::thread::spawn(move || client.send_json("POST", "/v1/exec", &body).map(drop));
     eventually("the command runs", || agent.root().join("started").exists().then_some(()))?;
     agent.daemon.signal(Signal::TERM)?;
+    // Two signals that are both pending are one; the first has to be taken first.
+    eventually("the agent drains", || {
+        let ready = agent.client.get("/readyz").ok()?;
+        (ready.status() == 503).then_some(())
+    })?;
     agent.daemon.signal(Signal::TERM)?;
     agent.daemon.wait()?;
     // Its answer, if any, does not matter here.
