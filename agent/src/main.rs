@@ -8,6 +8,7 @@ use workspace_agent::{
     cli::{Cli, Command},
     client, server,
 };
+use workspace_common::report;
 
 /// Exit code of a client whose own work failed, as opposed to the command's (as docker and ssh do).
 const OWN_FAILURE: u8 = 125;
@@ -19,7 +20,7 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         // Nothing is left to tell when standard error is closed.
-        writeln!(std::io::stderr(), "workspace-agent: {error:#}").ok();
+        writeln!(std::io::stderr(), "workspace-agent: {}", report::one_line(error.as_ref())).ok();
         ExitCode::from(OWN_FAILURE)
     })
 }
