@@ -232,6 +232,3 @@ impl Drop for Registration {
         self.stdins.lock().remove(&self.id);
     }
 }
-
-#[cfg(test)]
-mod tests;

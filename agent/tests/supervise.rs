@@ -1,8 +1,21 @@
-use std::{ffi::CString, os::unix::process::ExitStatusExt};
+//! Processes on the real kernel: outcomes, whole trees ended, statuses delivered to their owners.
+//!
+//! In a test program of its own: the collector takes the status of every child of its process, and
+//! so would take those that other tests wait for.
 
-use workspace_common::drain;
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use super::*;
+use std::{ffi::CString, os::unix::process::ExitStatusExt, time::Duration};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use workspace_agent::supervise::{
+    Engine, Refusal, Request, Stdin,
+    reap::Reaper,
+    spawn::CommandSpec,
+    task::{Outcome, OutputSink, Outputs},
+};
+use workspace_common::drain::{self, Drain};
 
 /// Keeps everything.
 #[derive(Debug, Default)]
@@ -156,7 +169,6 @@ async fn every_one_of_many_short_commands_reports_its_own_status() {
         let (outcome, _) = run(engine, shell(&format!("exit {code}"))).await;
         assert_eq!(outcome.ended.unwrap().status.code(), Some(code));
     });
-    use futures_util::StreamExt;
     futures_util::stream::iter(runs).buffer_unordered(16).collect::<Vec<()>>().await;
     assert_eq!(engine.running(), 0);
 }
