@@ -6,9 +6,10 @@
 pub mod aws_route;
 pub mod management;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use workspace_common::drain::{self, Drain, StopSignals};
@@ -22,6 +23,7 @@ use crate::cli::{ListenArgs, ServeArgs};
 use crate::config::{ConfigError, Settings};
 use crate::context::{Context, Limits};
 use crate::metrics::Metrics;
+use crate::policy::Policy;
 use crate::rules::{PlainHttp, RuleLimits, RuleStore};
 use crate::server::aws_route::{AwsPlan, AwsSetupError};
 use crate::server::management::Management;
@@ -216,7 +218,7 @@ impl Plan {
         let connector = Connector {
             resolver,
             own: self.own,
-            extra_deny: self.settings.policy.extra_deny().to_vec(),
+            extra_deny: extra_deny(&self.settings.policy),
             connect_timeout: args.limits.connect_timeout,
         };
         let plain_http =
@@ -234,6 +236,14 @@ impl Plan {
             drain: self.drain,
         })
     }
+}
+
+/// The ranges of the policy file and, in a pod, the address of the cluster's API server, which no
+/// workspace has business with.
+fn extra_deny(policy: &Policy) -> Vec<IpNet> {
+    let api_server = std::env::var("KUBERNETES_SERVICE_HOST").ok();
+    let api_server = api_server.and_then(|text| text.parse::<IpAddr>().ok()).map(IpNet::from);
+    policy.extra_deny().iter().copied().chain(api_server).collect()
 }
 
 fn rule_limits(plain_http: bool) -> RuleLimits {
