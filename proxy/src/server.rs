@@ -163,9 +163,14 @@ impl Prepared {
             rules_needed: args.listeners.rules_needed(),
             header_timeout: args.limits.header_timeout,
         };
-        management::start(self.admin, &context, management)?;
+        // Probes are answered until the last workspace is done, so that they see the drain.
+        let (admin_trigger, admin_drain) = drain::channel();
+        management::start(self.admin, &context, management, &admin_drain)?;
         announce(&context);
         trigger.stop_on(&mut signals, args.limits.drain_timeout).await;
+        admin_trigger.start();
+        admin_trigger.cut();
+        admin_trigger.finished().await;
         Ok(())
     }
 }
