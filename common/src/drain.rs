@@ -70,6 +70,16 @@ impl Drain {
         });
     }
 
+    /// Runs a task that serves the stop itself and so must outlive every counted one; only the end
+    /// of the runtime ends it.
+    #[expect(clippy::disallowed_methods, reason = "this is the place that starts tasks")]
+    pub fn spawn_uncounted<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        tokio::spawn(task);
+    }
+
     /// Whether the stop has begun.
     pub fn is_draining(&self) -> bool {
         *self.stage.borrow() >= Stage::Draining

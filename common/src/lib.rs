@@ -9,6 +9,7 @@ pub mod drain;
 pub mod listen;
 pub mod logging;
 pub mod problem;
+pub mod report;
 pub mod secret;
 pub mod serve;
 pub mod stream;

@@ -4,7 +4,10 @@
 use std::str::FromStr;
 
 use tracing_subscriber::{
-    EnvFilter, filter::LevelFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
 };
 
 /// How log lines look.
@@ -17,8 +20,7 @@ pub enum LogFormat {
 }
 
 /// Targets that may never go below `info`: at `trace` they print requests with their headers.
-const CAPPED_TARGETS: [&str; 4] =
-    ["aws_sigv4=info", "hyper=info", "hyper_util=info", "rustls=info"];
+const CAPPED_TARGETS: [&str; 5] = ["aws_sigv4", "hyper", "hyper_util", "h2", "rustls"];
 
 /// Starts logging at `level` (`error`, `warn`, `info`, `debug` or `trace`), once per process.
 ///
@@ -28,11 +30,8 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), String> {
     let level = LevelFilter::from_str(level).map_err(|_ignored| {
         format!("'{level}' is not a log level: write error, warn, info, debug or trace")
     })?;
-    let filter = CAPPED_TARGETS
-        .iter()
-        .filter(|_| level > LevelFilter::INFO)
-        .filter_map(|directive| directive.parse().ok())
-        .fold(EnvFilter::default().add_directive(level.into()), EnvFilter::add_directive);
+    let capped = CAPPED_TARGETS.map(|target| (target, level.min(LevelFilter::INFO)));
+    let filter = Targets::new().with_default(level).with_targets(capped);
     let registry = tracing_subscriber::registry().with(filter);
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let started = match format {

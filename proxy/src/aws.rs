@@ -106,8 +106,10 @@ impl Aws {
         request: Request<Body>,
         target: &SigningTarget,
     ) -> Result<Request<Body>, Refusal> {
-        // Asked twice: here so that no body is read in vain, below so that the signature is made with
+        // Asked twice: here so that no body is read in vain, below so that the signature is made of
         // what is valid then.
+        sign::check_url(request.uri(), &target.service)
+            .map_err(|_two_readings| Refusal::BadPath)?;
         self.current().await?;
         let (mut parts, content) = request.into_parts();
         let payload =

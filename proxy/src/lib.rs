@@ -25,6 +25,7 @@ pub mod context;
 pub mod credential;
 pub mod explain;
 pub mod forward;
+pub mod gauges;
 pub mod hop;
 pub mod host;
 pub mod metrics;

@@ -1,1 +1,22 @@
-//! placeholder
+//! Harness of the end-to-end tests: starts the real binaries, speaks to them in raw bytes, and
+//! brings the peers they meet in production.
+//!
+//! What it is not: a client library. Everything here is blocking and small, and shares no code with
+//! the product, so that a mistake of the product cannot hide in the test.
+//!
+//! Invariants: no test waits for time to pass (it waits for a condition, with a deadline), every
+//! process started here ends with the value that holds it, and a test whose tool is absent says so
+//! by name (see [`require!`]).
+
+pub mod agent;
+pub mod binaries;
+pub mod ca;
+pub mod docker;
+pub mod http;
+pub mod mcp;
+pub mod origin;
+pub mod peer;
+pub mod process;
+pub mod proxy;
+pub mod tools;
+pub mod wait;

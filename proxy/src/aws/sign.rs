@@ -92,6 +92,14 @@ pub fn strip(headers: &mut HeaderMap) {
     credential::strip_client_credentials(headers, &STRIPPED);
 }
 
+/// Says whether a URL can be signed at all, before anything is read or asked for.
+///
+/// # Errors
+/// The path or query has more than one reading.
+pub fn check_url(uri: &Uri, service: &Service) -> Result<(), CanonicalError> {
+    canonical_path_and_query(uri, service).map(|_signable| ())
+}
+
 /// Signs the head of a request whose body is `payload`.
 ///
 /// # Errors

@@ -1,4 +1,7 @@
-use http_body_util::BodyExt as _;
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use workspace_common::body::BoxError;
 use workspace_common::{body, drain};
 
 use super::environment::WebIdentity;
@@ -54,6 +57,17 @@ async fn bodies_over_the_limit_and_odd_paths_are_refused() {
     assert_eq!(refusal, Refusal::BodyTooLarge);
     let odd = Request::get("/model/../x").body(body::empty()).unwrap();
     assert_eq!(aws.sign(odd, &bedrock()).await.unwrap_err(), Refusal::BadPath);
+}
+
+#[tokio::test]
+async fn a_path_that_cannot_be_signed_is_refused_before_the_body_is_read() {
+    // A body that never comes: reading it would wait for ever.
+    let (_sender, receiver) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, BoxError>>(1);
+    let stalled = StreamBody::new(futures_util::stream::unfold(receiver, |mut from| async {
+        from.recv().await.map(|frame| (frame, from))
+    }));
+    let request = Request::post("/model/%2e%2e/x").body(stalled.boxed_unsync()).unwrap();
+    assert_eq!(aws_with_keys().sign(request, &bedrock()).await.unwrap_err(), Refusal::BadPath);
 }
 
 #[tokio::test]

@@ -97,7 +97,9 @@ pub struct Transport {
 impl Transport {
     /// A client that trusts what `tls` trusts and looks names up with `dns`.
     #[must_use]
-    pub fn new(tls: rustls::ClientConfig, dns: Dns) -> Self {
+    pub fn new(mut tls: rustls::ClientConfig, dns: Dns) -> Self {
+        // The connector chooses the protocols and takes no other choice beside its own.
+        tls.alpn_protocols.clear();
         let mut tcp = HttpConnector::new_with_resolver(dns);
         // The TLS connector above it takes both schemes; overrides may name http.
         tcp.enforce_http(false);

@@ -1,0 +1,186 @@
+//! The command line, as an operator types it. What it means is decided in [`crate::server`] and
+//! [`crate::client`].
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use workspace_common::{client::Endpoint, listen::ListenAddr, logging::LogFormat};
+
+use crate::{
+    client::{exec::ExecArgs, health::HealthArgs, list::ListArgs, pull::PullArgs, push::PushArgs},
+    forward::ForwardSpec,
+    isolate::Wanted,
+};
+
+/// Runs commands and moves files inside a workspace container, for an orchestrator outside of it.
+#[derive(Debug, Parser)]
+#[command(name = "workspace-agent", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands: the server, and clients of it.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the workspace; the entry point of the container, as PID 1 or not
+    Serve(Box<ServeArgs>),
+    /// Run a command in the workspace; its output and exit code become ours
+    Exec(Client<ExecArgs>),
+    /// Copy a local directory into the workspace
+    Push(Client<PushArgs>),
+    /// Copy a directory of the workspace here
+    Pull(Client<PullArgs>),
+    /// List a directory of the workspace
+    Ls(Client<ListArgs>),
+    /// Ask whether the agent answers; exit code 0 if it does (for HEALTHCHECK)
+    Health(Client<HealthArgs>),
+}
+
+/// A client subcommand and the server it talks to.
+#[derive(Debug, Args)]
+pub struct Client<T: Args> {
+    /// The agent's address: unix:/path/to.sock or http://HOST:PORT
+    #[arg(
+        long,
+        env = "WORKSPACE_AGENT_ADDR",
+        value_name = "ADDR",
+        default_value = "unix:/run/workspace/agent.sock"
+    )]
+    pub connect: Endpoint,
+    /// File with the token to present
+    #[arg(long, env = "WORKSPACE_AGENT_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The subcommand's own arguments.
+    #[command(flatten)]
+    pub args: T,
+}
+
+/// Settings of the server.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Address to serve on; repeat for several. unix:/path[,mode=0660] or tcp:IP:PORT
+    #[arg(
+        long,
+        env = "WORKSPACE_AGENT_LISTEN",
+        value_name = "ADDR",
+        value_delimiter = ' ',
+        default_value = "unix:/run/workspace/agent.sock"
+    )]
+    pub listen: Vec<ListenAddr>,
+
+    /// Directory that file calls are confined to and that commands start in
+    #[arg(long, env = "WORKSPACE_AGENT_ROOT", value_name = "DIR", default_value = "/workspace")]
+    pub root: PathBuf,
+
+    /// Loopback port for commands that leads to a Unix socket; repeat for several.
+    /// 127.0.0.1:8080=unix:/run/workspace/proxy.sock
+    #[arg(long, env = "WORKSPACE_AGENT_FORWARD", value_name = "FORWARD", value_delimiter = ' ')]
+    pub forward: Vec<ForwardSpec>,
+
+    /// Whether commands get a network namespace of their own, which holds nothing but loopback
+    #[arg(long, env = "WORKSPACE_AGENT_ISOLATE_NET", value_enum, default_value = "auto")]
+    pub isolate_net: Wanted,
+
+    /// File with the token that callers must present; without one, whoever can connect may call
+    #[arg(long, env = "WORKSPACE_AGENT_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// Serve on a non-loopback TCP address without a token: anybody who reaches it runs commands
+    #[arg(long, env = "WORKSPACE_AGENT_INSECURE_NO_AUTH")]
+    pub insecure_no_auth: bool,
+
+    /// Proxy URL in the environment of commands [default: the first --forward]
+    #[arg(long, env = "WORKSPACE_AGENT_PROXY_URL", value_name = "URL")]
+    pub proxy_url: Option<String>,
+
+    /// Variable that every command gets in its environment; repeat for several
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_variable)]
+    pub command_env: Vec<(String, String)>,
+
+    /// Commands that may run at once
+    #[arg(long, env = "WORKSPACE_AGENT_MAX_PROCESSES", value_name = "N", default_value_t = 1024)]
+    pub max_processes: u32,
+
+    /// Connections that may be open at once
+    #[arg(long, env = "WORKSPACE_AGENT_MAX_CONNECTIONS", value_name = "N", default_value_t = 4096)]
+    pub max_connections: u32,
+
+    /// How long a client may take to send a request head, and how long an idle connection is kept
+    #[arg(long, env = "WORKSPACE_AGENT_HEADER_TIMEOUT", value_name = "TIME", default_value = "120s", value_parser = parse_duration)]
+    pub header_timeout: Duration,
+
+    /// How long running work may go on after SIGTERM
+    #[arg(long, env = "WORKSPACE_AGENT_DRAIN_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    pub drain_timeout: Duration,
+
+    /// How log lines look
+    #[arg(long, env = "WORKSPACE_AGENT_LOG_FORMAT", value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug or trace
+    #[arg(long, env = "WORKSPACE_AGENT_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+}
+
+/// Reads `500ms`, `30s`, `5m` or `1h`.
+///
+/// # Errors
+/// For anything else, with the ways to write it.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("'{text}' is not a time: write 500ms, 30s, 5m or 1h");
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits).ok_or_else(bad)?;
+    let number: u64 = number.parse().map_err(|_ignored| bad())?;
+    let millis = match unit {
+        "ms" => Some(number),
+        "s" => number.checked_mul(1000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => None,
+    };
+    millis.map(Duration::from_millis).ok_or_else(bad)
+}
+
+/// Reads `NAME=VALUE`.
+///
+/// # Errors
+/// When there is no `=`, or nothing before it.
+pub fn parse_variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("'{text}' is not NAME=VALUE")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_parse_or_are_refused_with_the_text() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        for bad in ["", "5", "s", "-1s", "1.5s", "1d", "99999999999999999999s"] {
+            assert!(parse_duration(bad).unwrap_err().contains(&format!("'{bad}'")));
+        }
+    }
+
+    #[test]
+    fn every_setting_but_the_variables_has_an_environment_twin() {
+        let serve = Cli::command();
+        let serve = serve.find_subcommand("serve").unwrap();
+        for arg in serve.get_arguments().filter(|arg| arg.get_id() != "command_env") {
+            let name = format!("WORKSPACE_AGENT_{}", arg.get_id().as_str().to_uppercase());
+            assert_eq!(arg.get_env(), Some(std::ffi::OsStr::new(&name)));
+        }
+    }
+}

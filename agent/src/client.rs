@@ -1,0 +1,50 @@
+//! The command line as a client of an agent: one module a subcommand.
+//!
+//! Nothing here decides anything about the workspace; the agent at the other end does.
+
+pub mod exec;
+pub mod failure;
+pub mod health;
+pub mod list;
+pub mod progress;
+pub mod pull;
+pub mod push;
+
+use std::process::ExitCode;
+
+use clap::Args;
+use workspace_common::{client::Client, token::BearerToken};
+
+use crate::cli::{self, Command};
+
+#[cfg(test)]
+mod tests;
+
+/// Runs a client subcommand to its end.
+///
+/// # Errors
+/// When the agent cannot be reached, refuses, or the work fails on this side.
+pub fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let code = runtime.block_on(dispatch(command));
+    // A thread that waits for our standard input must not hold the end up.
+    runtime.shutdown_background();
+    code
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(args) => crate::server::serve(&args),
+        Command::Exec(c) => Ok(exec::run(&client(&c)?, &c.args).await?),
+        Command::Push(c) => Ok(push::run(&client(&c)?, &c.args).await?),
+        Command::Pull(c) => Ok(pull::run(&client(&c)?, &c.args).await?),
+        Command::Ls(c) => Ok(list::run(&client(&c)?, &c.args).await?),
+        Command::Health(c) => Ok(health::run(&client(&c)?, &c.args).await?),
+    }
+}
+
+fn client<T: Args>(command: &cli::Client<T>) -> anyhow::Result<Client> {
+    let token = command.token_file.as_deref().map(BearerToken::load).transpose()?;
+    Ok(Client::new(command.connect.clone(), token))
+}

@@ -1,0 +1,179 @@
+//! From a request to an action: authorise, route, answer. The outer function cannot fail; every
+//! error answer of the agent is made here.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use serde_json::json;
+use workspace_common::{
+    body::{self, Body},
+    drain::Drain,
+    problem::Problem,
+    token::BearerToken,
+};
+
+use crate::{
+    exec::{self, ExecContext},
+    files::{self, FilesContext},
+    isolate::Network,
+    metrics::Metrics,
+    sync::{self, SyncContext},
+};
+
+/// Everything that requests need.
+#[derive(Debug)]
+pub struct Agent {
+    /// Commands.
+    pub exec: Arc<ExecContext>,
+    /// Single files.
+    pub files: FilesContext,
+    /// Whole trees.
+    pub sync: SyncContext,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// What callers must present, if anything.
+    pub token: Option<BearerToken>,
+    /// Whether the agent is stopping.
+    pub drain: Drain,
+    /// The network that commands are in.
+    pub network: Network,
+    /// The answer of `GET /v1/info`.
+    pub info: serde_json::Value,
+}
+
+/// What a path asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Action<'a> {
+    Health,
+    Ready,
+    Metrics,
+    Info,
+    Exec,
+    Stdin(&'a str),
+    File(&'a str),
+    Sync(&'a str),
+}
+
+impl Action<'_> {
+    /// Probes carry no token; what they learn is one word.
+    fn is_public(&self) -> bool {
+        matches!(self, Self::Health | Self::Ready)
+    }
+}
+
+fn action(path: &str) -> Option<Action<'_>> {
+    match path {
+        "/health" => return Some(Action::Health),
+        "/readyz" => return Some(Action::Ready),
+        "/metrics" => return Some(Action::Metrics),
+        "/v1/info" => return Some(Action::Info),
+        "/v1/exec" => return Some(Action::Exec),
+        "/v1/files" => return Some(Action::File("")),
+        _ => {}
+    }
+    if let Some(path) = path.strip_prefix("/v1/files/") {
+        return Some(Action::File(path));
+    }
+    if let Some(call) = path.strip_prefix("/v1/sync/") {
+        return Some(Action::Sync(call));
+    }
+    let id = path.strip_prefix("/v1/processes/")?.strip_suffix("/stdin")?;
+    (!id.is_empty() && !id.contains('/')).then_some(Action::Stdin(id))
+}
+
+impl Agent {
+    /// Answers one request.
+    pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let response = match self.act(request).await {
+            Ok(response) => response,
+            Err(problem) => problem.response(),
+        };
+        self.metrics.request_answered(response.status());
+        response
+    }
+
+    async fn act(&self, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
+        let path = request.uri().path().to_owned();
+        let action = action(&path);
+        if !action.as_ref().is_some_and(Action::is_public) {
+            self.authorize(&request)?;
+        }
+        match action {
+            None => Err(Problem::no_such_endpoint(&path)),
+            Some(Action::Exec) => exec::run(&self.exec, request).await,
+            Some(Action::Stdin(id)) => exec::feed(&self.exec, id, request).await,
+            Some(Action::File(path)) => files::handle(&self.files, path, request).await,
+            Some(Action::Sync(call)) => sync::handle(&self.sync, call, request).await,
+            Some(shown @ (Action::Health | Action::Ready | Action::Metrics | Action::Info)) => {
+                read_only(&request)?;
+                Ok(self.show(&shown))
+            }
+        }
+    }
+
+    fn authorize(&self, request: &Request<Incoming>) -> Result<(), Problem> {
+        let Some(token) = &self.token else { return Ok(()) };
+        token.authorize(request.headers()).map_err(|_unauthorized| Problem::unauthorized())
+    }
+
+    fn show(&self, action: &Action<'_>) -> Response<Body> {
+        match action {
+            Action::Ready if self.drain.is_draining() => {
+                let detail = "the workspace is stopping";
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail).response()
+            }
+            Action::Ready => {
+                json_response(&json!({"status": "ready", "network": self.network.as_str()}))
+            }
+            Action::Metrics => metrics_response(self.metrics.text()),
+            Action::Info => json_response(&self.info),
+            _ => json_response(&json!({"status": "ok"})),
+        }
+    }
+}
+
+fn read_only(request: &Request<Incoming>) -> Result<(), Problem> {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Ok(());
+    }
+    let detail = format!("{} is not allowed here, only GET", request.method());
+    Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail))
+}
+
+fn json_response(content: &serde_json::Value) -> Response<Body> {
+    typed(body::json(content), "application/json")
+}
+
+fn metrics_response(text: String) -> Response<Body> {
+    typed(body::full(text), Metrics::CONTENT_TYPE)
+}
+
+fn typed(body: Body, media_type: &'static str) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_name_actions() {
+        assert_eq!(action("/health"), Some(Action::Health));
+        assert_eq!(action("/v1/files/a/b"), Some(Action::File("a/b")));
+        assert_eq!(action("/v1/sync/push"), Some(Action::Sync("push")));
+        assert_eq!(action("/v1/processes/a-1/stdin"), Some(Action::Stdin("a-1")));
+        for path in ["/", "/v2", "/v1/processes//stdin", "/v1/processes/a/b/stdin", "/healthz/"] {
+            assert_eq!(action(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn only_probes_are_public() {
+        for path in ["/metrics", "/v1/info", "/v1/exec", "/v1/files/a", "/v1/sync/pull"] {
+            assert!(!action(path).unwrap().is_public(), "{path}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Starting and stopping the agent. The order is the point: listeners are bound in the network the
+//! container came with, then the process leaves it, then the forwards are bound inside, and only
+//! then does the runtime start its threads, because unshare(2) needs a process with one.
+
+use std::{ffi::OsString, process::ExitCode, sync::Arc};
+
+use anyhow::{Context, bail};
+use rustix::process::{Resource, Rlimit, getpid, getuid, set_child_subreaper, setrlimit};
+use serde_json::json;
+use workspace_common::{
+    drain::{self, Drain, StopSignals},
+    listen::{BoundListener, ListenAddr},
+    logging,
+    serve::{ServeOptions, serve as serve_listener},
+    token::BearerToken,
+};
+
+use crate::{
+    cli::ServeArgs,
+    environment::Environment,
+    exec::{ExecContext, request::Defaults},
+    files::{FilesContext, Root},
+    forward::BoundForward,
+    isolate::{self, Network},
+    metrics::Metrics,
+    router::Agent,
+    supervise::{Engine, reap::Reaper},
+    sync::SyncContext,
+    sys,
+};
+
+/// Descriptors that the agent's parent may have left open are looked for up to here.
+const HIGHEST_INHERITED: i32 = 1024;
+/// Files that an earlier agent may have left half-written; looking at more would delay the start.
+const MAX_SWEPT_ENTRIES: u64 = 100_000;
+/// Time between TERM and KILL for what commands have left running, when the agent stops.
+const LEFTOVER_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
+/// Threads for file calls at once. Each needs memory of its own, and two cores need few.
+const BLOCKING_THREADS: usize = 32;
+
+/// Everything that was set up while the process had one thread.
+struct Prepared {
+    listeners: Vec<BoundListener>,
+    forwards: Vec<BoundForward>,
+    network: Network,
+    token: Option<BearerToken>,
+    environment: Environment,
+    root: Arc<Root>,
+}
+
+/// Serves until SIGTERM.
+///
+/// # Errors
+/// When something the operator asked for cannot be had; then nothing was served.
+pub fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    logging::init(args.log_format, &args.log_level).map_err(anyhow::Error::msg)?;
+    let prepared = prepare(args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(run(args, prepared));
+    // A thread that hangs in a file call must not hold the end up.
+    runtime.shutdown_background();
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+fn prepare(args: &ServeArgs) -> anyhow::Result<Prepared> {
+    let token = args.token_file.as_deref().map(BearerToken::load).transpose()?;
+    refuse_open_listeners(args, token.as_ref())?;
+    sys::close_inherited_on_exec(HIGHEST_INHERITED);
+    disable_core_dumps()?;
+    let listeners = bind_all(&args.listen)?;
+    let network = isolate::enter(args.isolate_net)?;
+    isolate::harden().context("cannot protect the agent from its commands (prctl)")?;
+    let forwards = args
+        .forward
+        .iter()
+        .map(|forward| forward.bind().with_context(|| format!("--forward {forward}")));
+    let forwards = forwards.collect::<Result<_, _>>()?;
+    set_child_subreaper(Some(getpid()))
+        .context("cannot adopt orphans (prctl, PR_SET_CHILD_SUBREAPER)")?;
+    let root = Root::open(&args.root)
+        .with_context(|| format!("cannot use '{}' as the root (--root)", args.root.display()))?;
+    let environment = environment(args, std::env::vars_os())?;
+    Ok(Prepared { listeners, forwards, network, token, environment, root: Arc::new(root) })
+}
+
+/// Whoever reaches an open port would run commands: that is never a default.
+fn refuse_open_listeners(args: &ServeArgs, token: Option<&BearerToken>) -> anyhow::Result<()> {
+    let open = args.listen.iter().find(|address| !address.is_local());
+    if let (Some(address), None, false) = (open, token, args.insecure_no_auth) {
+        bail!(
+            "--listen {address} is open to other machines and has no token: \
+             give --token-file, or --insecure-no-auth if something else protects it"
+        );
+    }
+    Ok(())
+}
+
+fn bind_all(addresses: &[ListenAddr]) -> anyhow::Result<Vec<BoundListener>> {
+    Ok(addresses.iter().map(ListenAddr::bind).collect::<Result<_, _>>()?)
+}
+
+/// A core file of the agent would hold its token, one of a command would fill the workspace.
+fn disable_core_dumps() -> anyhow::Result<()> {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, none).context("cannot disable core dumps (setrlimit)")
+}
+
+fn environment(
+    args: &ServeArgs,
+    own: impl Iterator<Item = (OsString, OsString)>,
+) -> anyhow::Result<Environment> {
+    let forward = || args.forward.first().map(crate::forward::ForwardSpec::url);
+    let proxy = args.proxy_url.clone().or_else(forward);
+    let mut environment = Environment::base(own, proxy.as_deref());
+    for (name, value) in &args.command_env {
+        environment.set(name, value);
+    }
+    environment.entries().map_err(anyhow::Error::msg).context("--command-env")?;
+    Ok(environment)
+}
+
+async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
+    let mut signals = StopSignals::install().context("cannot handle signals")?;
+    let (trigger, drain) = drain::channel();
+    let metrics = Arc::new(Metrics::new().context("cannot register the metrics")?);
+    metrics.network_is(prepared.network);
+    let reaper = Reaper::start(&drain).context("cannot handle SIGCHLD")?;
+    let info = info(args, &prepared);
+    let exec = Arc::new(ExecContext {
+        engine: Engine::new(reaper, drain.clone(), usize::try_from(args.max_processes)?),
+        defaults: Defaults { root: args.root.clone(), environment: prepared.environment },
+        metrics: metrics.clone(),
+    });
+    for forward in prepared.forwards {
+        forward.start(&drain, &metrics).context("cannot start a forward")?;
+    }
+    sweep(&drain, prepared.root.clone());
+    let agent = Arc::new(Agent {
+        exec: exec.clone(),
+        files: FilesContext::new(prepared.root.clone()),
+        sync: SyncContext::new(prepared.root),
+        metrics,
+        token: prepared.token,
+        drain: drain.clone(),
+        network: prepared.network,
+        info,
+    });
+    let max_connections = usize::try_from(args.max_connections)?;
+    let options = ServeOptions::new(max_connections, args.header_timeout);
+    for listener in prepared.listeners {
+        start_listener(listener, &options, &drain, agent.clone())?;
+    }
+    trigger.stop_on(&mut signals, args.drain_timeout).await;
+    let survivors = exec.engine.end_all(LEFTOVER_GRACE).await;
+    tracing::info!(survivors, "stopped");
+    Ok(())
+}
+
+fn start_listener(
+    listener: BoundListener,
+    options: &ServeOptions,
+    drain: &Drain,
+    agent: Arc<Agent>,
+) -> anyhow::Result<()> {
+    let address = listener.address().clone();
+    let listener = listener.into_async().with_context(|| format!("cannot serve on {address}"))?;
+    drain.spawn(serve_listener(listener, options.clone(), drain.clone(), move |request, _peer| {
+        let agent = agent.clone();
+        async move { agent.answer(request).await }
+    }));
+    tracing::info!(%address, "listening");
+    Ok(())
+}
+
+/// Removes what an agent that was killed left half-written, without holding the start up.
+fn sweep(drain: &Drain, root: Arc<Root>) {
+    drain.spawn_background(async move {
+        let swept =
+            tokio::task::spawn_blocking(move || root.sweep_temporaries(MAX_SWEPT_ENTRIES)).await;
+        tracing::debug!(?swept, "looked for temporary files of an earlier agent");
+    });
+}
+
+fn info(args: &ServeArgs, prepared: &Prepared) -> serde_json::Value {
+    json!({
+        "name": "workspace-agent",
+        "version": env!("CARGO_PKG_VERSION"),
+        "api_versions": ["v1"],
+        "uid": getuid().as_raw(),
+        "pid": std::process::id(),
+        "root": args.root,
+        "network": prepared.network.as_str(),
+        "forwards": args.forward.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "limits": {
+            "max_processes": args.max_processes,
+            "max_connections": args.max_connections,
+            "drain_timeout_ms": u64::try_from(args.drain_timeout.as_millis()).unwrap_or(u64::MAX),
+        },
+    })
+}

@@ -1,0 +1,151 @@
+//! The one place that collects ended children (wait4(2)): commands, whose owners are told, and
+//! orphans that the kernel gave to PID 1 or to the subreaper, which nobody else would collect.
+//!
+//! Invariant: a status is taken either by the owner that registered the process or, for an orphan,
+//! by nobody. A command can end before its owner has registered it; so an unknown process is left
+//! waiting until every spawn that began before it was seen has registered.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rustix::process::Pid;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{Notify, oneshot},
+};
+use workspace_common::drain::Drain;
+
+use crate::sys::{self, Ended};
+
+/// A cheap handle to the collector.
+#[derive(Debug, Clone)]
+pub struct Reaper {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    registered: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    owners: HashMap<Pid, oneshot::Sender<Ended>>,
+    /// Spawns that have begun and not yet registered, by their number.
+    spawning: BTreeSet<u64>,
+    next_spawn: u64,
+    /// An ended process that nobody knows yet, and the number of the first spawn that cannot have
+    /// made it.
+    stranger: Option<(Pid, u64)>,
+}
+
+/// A spawn that has begun. Registering it or dropping it ends it.
+#[derive(Debug)]
+pub struct SpawnTicket {
+    reaper: Reaper,
+    number: u64,
+}
+
+impl Reaper {
+    /// Starts collecting. Call it once, inside the runtime, before the first spawn.
+    ///
+    /// # Errors
+    /// When the handler of SIGCHLD cannot be installed.
+    pub fn start(drain: &Drain) -> std::io::Result<Self> {
+        let reaper = Self { shared: Arc::new(Shared::default()) };
+        let mut children = signal(SignalKind::child())?;
+        let collector = reaper.clone();
+        // It must outlive the drain, during which commands are still ending; the runtime ends it.
+        let task = async move {
+            loop {
+                tokio::select! {
+                    _ = children.recv() => {}
+                    () = collector.shared.registered.notified() => {}
+                }
+                collector.collect();
+            }
+        };
+        drain.spawn_uncounted(task);
+        Ok(reaper)
+    }
+
+    /// Announces a spawn; call it right before the process is made.
+    pub fn begin_spawn(&self) -> SpawnTicket {
+        let mut state = self.lock();
+        let number = state.next_spawn;
+        state.next_spawn += 1;
+        state.spawning.insert(number);
+        SpawnTicket { reaper: self.clone(), number }
+    }
+
+    /// Whether `pid` is a command of ours that has not been collected.
+    pub fn owns(&self, pid: Pid) -> bool {
+        self.lock().owners.contains_key(&pid)
+    }
+
+    fn collect(&self) {
+        while let Some(pid) = sys::ended_child() {
+            let mut state = self.lock();
+            if !state.owners.contains_key(&pid) && state.may_still_be_claimed(pid) {
+                return;
+            }
+            let owner = state.owners.remove(&pid);
+            drop(state);
+            match sys::reap(pid) {
+                Ok(Some(ended)) => tell(owner, ended),
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(pid = pid.as_raw_nonzero().get(), %error, "cannot collect");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that holds the lock can leave the state half-changed.
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tell(owner: Option<oneshot::Sender<Ended>>, ended: Ended) {
+    let unheard = owner.is_none_or(|owner| owner.send(ended).is_err());
+    if unheard {
+        tracing::trace!("collected a process that nobody waits for");
+    }
+}
+
+impl State {
+    fn may_still_be_claimed(&mut self, pid: Pid) -> bool {
+        let limit = match self.stranger {
+            Some((seen, limit)) if seen == pid => limit,
+            _ => self.next_spawn,
+        };
+        let open = self.spawning.first().is_some_and(|oldest| *oldest < limit);
+        self.stranger = open.then_some((pid, limit));
+        open
+    }
+}
+
+impl SpawnTicket {
+    /// Says that this spawn made `pid`; the receiver gets its end.
+    pub fn register(self, pid: Pid) -> oneshot::Receiver<Ended> {
+        let (sender, receiver) = oneshot::channel();
+        self.reaper.lock().owners.insert(pid, sender);
+        receiver
+    }
+}
+
+impl Drop for SpawnTicket {
+    fn drop(&mut self) {
+        let mut state = self.reaper.lock();
+        state.spawning.remove(&self.number);
+        if state.stranger.is_some() {
+            drop(state);
+            self.reaper.shared.registered.notify_one();
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Writing a tar stream, member by member.
+
+use std::io::{self, Read, Write};
+
+use tar::{EntryType, Header};
+
+use super::{BLOCK, Member, MemberKind, SKIPPED_KEY, SkipReason};
+use crate::{files::metadata::FileTime, sync::pax};
+
+/// The largest number that eleven octal digits hold.
+const MAX_OCTAL: u64 = 0o777_7777_7777;
+
+/// A tar stream under way.
+#[derive(Debug)]
+pub struct ArchiveWriter<W> {
+    output: W,
+}
+
+impl<W: Write> ArchiveWriter<W> {
+    /// Starts an archive.
+    pub fn new(output: W) -> Self {
+        Self { output }
+    }
+
+    /// Writes a directory or a link, which have no content.
+    ///
+    /// # Errors
+    /// What the output says.
+    pub fn append(&mut self, member: &Member) -> io::Result<()> {
+        self.write_header(member)
+    }
+
+    /// Writes a file whose content is at hand; the member says its length.
+    ///
+    /// # Errors
+    /// What the output says.
+    pub fn append_small_file(&mut self, member: &Member, content: &[u8]) -> io::Result<()> {
+        self.write_header(member)?;
+        self.output.write_all(content)?;
+        self.pad(u64::try_from(content.len()).unwrap_or(u64::MAX))
+    }
+
+    /// Writes a file: `content` gives exactly as many bytes as the member says.
+    ///
+    /// # Errors
+    /// What the output says, and `UnexpectedEof` when the content is shorter.
+    pub fn append_file(
+        &mut self,
+        member: &Member,
+        size: u64,
+        content: &mut dyn Read,
+        buffer: &mut [u8],
+    ) -> io::Result<()> {
+        self.write_header(member)?;
+        let mut left = size;
+        while left > 0 {
+            let limit = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+            let length = content.read(buffer.get_mut(..limit).unwrap_or_default())?;
+            let bytes = buffer.get(..length).filter(|bytes| !bytes.is_empty());
+            let bytes = bytes.ok_or(io::ErrorKind::UnexpectedEof)?;
+            self.output.write_all(bytes)?;
+            left -= u64::try_from(length).unwrap_or(left);
+        }
+        self.pad(size)
+    }
+
+    /// Notes an entry that is left out.
+    ///
+    /// # Errors
+    /// What the output says.
+    pub fn append_skipped(&mut self, path: &[u8], reason: SkipReason) -> io::Result<()> {
+        let value = [reason.as_str().as_bytes(), b" ", path].concat();
+        let mut block = Vec::new();
+        pax::append(&mut block, SKIPPED_KEY, &value);
+        self.write_extension(EntryType::XGlobalHeader, &block)
+    }
+
+    /// Writes the end-of-archive marker, the proof that nothing is missing.
+    ///
+    /// # Errors
+    /// What the output says.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.output.write_all(&[0; 2 * BLOCK])?;
+        Ok(self.output)
+    }
+
+    fn write_header(&mut self, member: &Member) -> io::Result<()> {
+        let mut header = Header::new_ustar();
+        let mut records = Vec::new();
+        let (entry_type, size, target): (_, u64, &[u8]) = match &member.kind {
+            MemberKind::File(size) => (EntryType::Regular, *size, b""),
+            MemberKind::Directory => (EntryType::Directory, 0, b""),
+            MemberKind::Symlink(target) => (EntryType::Symlink, 0, target),
+        };
+        let mut name = member.path.clone();
+        if entry_type == EntryType::Directory {
+            name.push(b'/');
+        }
+        let fields = header.as_old_mut();
+        put_text(&mut fields.name, &name, "path", &mut records);
+        put_text(&mut fields.linkname, target, "linkpath", &mut records);
+        header.set_entry_type(entry_type);
+        header.set_mode(member.mode);
+        // Owners are not carried: what arrives belongs to whoever unpacks it.
+        header.set_uid(0);
+        header.set_gid(0);
+        put_number(&mut header, size, &mut records);
+        put_time(&mut header, member.modified, &mut records);
+        header.set_cksum();
+        if !records.is_empty() {
+            self.write_extension(EntryType::XHeader, &records)?;
+        }
+        self.output.write_all(header.as_bytes())
+    }
+
+    fn write_extension(&mut self, entry_type: EntryType, block: &[u8]) -> io::Result<()> {
+        let mut header = Header::new_ustar();
+        let size = u64::try_from(block.len()).unwrap_or(u64::MAX);
+        let mut unused = Vec::new();
+        put_text(&mut header.as_old_mut().name, b"PaxHeaders/entry", "path", &mut unused);
+        header.set_entry_type(entry_type);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(size);
+        header.set_cksum();
+        self.output.write_all(header.as_bytes())?;
+        self.output.write_all(block)?;
+        self.pad(size)
+    }
+
+    fn pad(&mut self, size: u64) -> io::Result<()> {
+        let padding = size.next_multiple_of(512) - size;
+        let zeros = [0; BLOCK];
+        let padding = usize::try_from(padding).unwrap_or(0);
+        self.output.write_all(zeros.get(..padding).unwrap_or_default())
+    }
+}
+
+/// Puts a name into its field, or into a record where it does not fit or is not plain ASCII. Raw
+/// bytes are declared as such, as POSIX wants it.
+fn put_text(field: &mut [u8; 100], text: &[u8], key: &str, records: &mut Vec<u8>) {
+    for (target, byte) in field.iter_mut().zip(text) {
+        *target = *byte;
+    }
+    if text.len() <= field.len() && text.is_ascii() {
+        return;
+    }
+    if std::str::from_utf8(text).is_err() {
+        pax::append(records, "hdrcharset", b"BINARY");
+    }
+    pax::append(records, key, text);
+}
+
+fn put_number(header: &mut Header, size: u64, records: &mut Vec<u8>) {
+    header.set_size(size.min(MAX_OCTAL));
+    if size > MAX_OCTAL {
+        pax::append(records, "size", size.to_string().as_bytes());
+    }
+}
+
+fn put_time(header: &mut Header, time: FileTime, records: &mut Vec<u8>) {
+    let seconds = u64::try_from(time.seconds).unwrap_or(0).min(MAX_OCTAL);
+    header.set_mtime(seconds);
+    if time.nanoseconds != 0 || i64::try_from(seconds) != Ok(time.seconds) {
+        pax::append(records, "mtime", pax::format_time(time).as_bytes());
+    }
+}

@@ -1,0 +1,120 @@
+//! SIGTERM: what runs is ended or finished in time, and the exit is clean.
+
+use std::{
+    io::Write,
+    sync::{Mutex, mpsc},
+};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use workspace_tests::{
+    agent::{Agent, Setup},
+    http::Connection,
+    origin::Origin,
+    proxy,
+    wait::eventually,
+};
+
+#[test]
+fn an_idle_agent_stops_at_once_and_removes_its_socket() -> Result<()> {
+    let mut agent = Agent::start()?;
+    agent.daemon.signal(Signal::TERM)?;
+    let status = agent.daemon.wait()?;
+    ensure!(status.success(), "{status}: {}", agent.daemon.output());
+    ensure!(!agent.socket().exists(), "the socket is still there");
+    Ok(())
+}
+
+#[test]
+fn a_running_command_is_ended_and_its_client_told() -> Result<()> {
+    let mut agent = Setup::new()?.args(&["--drain-timeout", "10s"]).start()?;
+    let client = agent.client.clone().with("accept", "application/x-ndjson");
+    let mut connection = Connection::open(client.endpoint())?;
+    let body =
+        json!({ "shell": "echo $$ > pid; sleep 1000 & wait", "kill_grace_ms": 200 }).to_string();
+    connection.send(&client.request("POST", "/v1/exec", body.as_bytes()))?;
+    assert_eq!(connection.read_head()?.status, 200);
+    let pid = eventually("the command runs", || {
+        std::fs::read_to_string(agent.root().join("pid")).ok().filter(|pid| pid.ends_with('\n'))
+    })?;
+    agent.daemon.signal(Signal::TERM)?;
+    let mut text = String::new();
+    while let Some(chunk) = connection.read_chunk()? {
+        text += &String::from_utf8(chunk)?;
+    }
+    let last: Value = serde_json::from_str(text.lines().last().context("no events")?)?;
+    ensure!(last["event"] == "exited" || last["event"] == "error", "{last}");
+    ensure!(agent.daemon.wait()?.success(), "{}", agent.daemon.output());
+    let left = std::path::Path::new("/proc").join(pid.trim());
+    ensure!(!left.exists(), "the command is still running");
+    Ok(())
+}
+
+#[test]
+fn a_second_signal_ends_the_agent_whatever_runs() -> Result<()> {
+    let mut agent = Setup::new()?.args(&["--drain-timeout", "1h"]).start()?;
+    let body = json!({ "shell": "trap '' TERM; echo > started; while :; do sleep 1; done", "kill_grace_ms": 600_000 });
+    let client = agent.client.clone();
+    let running = std::thread::spawn(move || client.send_json("POST", "/v1/exec", &body).map(drop));
+    eventually("the command runs", || agent.root().join("started").exists().then_some(()))?;
+    agent.daemon.signal(Signal::TERM)?;
+    // Two signals that are both pending are one; the first has to be taken first.
+    eventually("the agent drains", || {
+        let ready = agent.client.get("/readyz").ok()?;
+        (ready.status() == 503).then_some(())
+    })?;
+    agent.daemon.signal(Signal::TERM)?;
+    agent.daemon.wait()?;
+    // Its answer, if any, does not matter here.
+    drop(running.join());
+    Ok(())
+}
+
+#[test]
+fn a_proxy_finishes_a_stream_within_its_grace() -> Result<()> {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let origin = Origin::start(move |_, stream| {
+        stream.write_all(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\nfirst",
+        )?;
+        wait.lock().expect("no panic").recv().expect("the test says when");
+        stream.write_all(b" last")
+    })?;
+    let mut proxy = proxy::Setup::new()?.allow_local("slow.test", origin.port()).start()?;
+    let host = format!("slow.test:{}", origin.port());
+    let client = proxy.client().with("host", &host);
+    let mut connection = proxy.connect()?;
+    connection.send(&client.request("GET", &format!("http://{host}/"), b""))?;
+    assert_eq!(connection.read_head()?.status, 200);
+    assert_eq!(connection.read_exact(5)?, b"first");
+    proxy.daemon.signal(Signal::TERM)?;
+    eventually("no new connection is taken", || proxy.connect().is_err().then_some(()))?;
+    go.send(())?;
+    assert_eq!(connection.read_exact(5)?, b" last");
+    drop(connection);
+    ensure!(proxy.daemon.wait()?.success(), "{}", proxy.daemon.output());
+    Ok(())
+}
+
+#[test]
+fn a_proxy_cuts_what_outlasts_its_grace() -> Result<()> {
+    let origin = Origin::start(|_, stream| {
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 0\n\n")?;
+        let mut rest = [0];
+        std::io::Read::read(stream, &mut rest).map(drop)
+    })?;
+    let setup = proxy::Setup::new()?.allow_local("endless.test", origin.port());
+    let mut proxy = setup.args(&["--drain-timeout", "1s"]).start()?;
+    let host = format!("endless.test:{}", origin.port());
+    let client = proxy.client().with("host", &host);
+    let mut connection = proxy.connect()?;
+    connection.send(&client.request("GET", &format!("http://{host}/"), b""))?;
+    assert_eq!(connection.read_head()?.status, 200);
+    proxy.daemon.signal(Signal::TERM)?;
+    proxy.daemon.wait()?;
+    assert_eq!(proxy.audit().len(), 1, "{}", proxy.daemon.output());
+    Ok(())
+}
