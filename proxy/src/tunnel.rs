@@ -4,6 +4,7 @@
 //! stand. What a client says first in it must not be a TLS handshake
 //! for another host.
 
+pub mod client_hello;
 pub mod hello;
 
 use std::sync::Arc;

@@ -7,18 +7,16 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::host::{Host, HostPort};
 use crate::refusal::Refusal;
+use crate::tunnel::client_hello::{HANDSHAKE, HelloError, HelloReader};
 
-/// Most bytes that a client hello may take. Real ones have one or two kilobytes.
-const MAX_HELLO: usize = 64 * 1024;
+/// Most bytes that a client hello may take with its records. One of a byte a record is an attack.
+const MAX_HELLO: usize = 96 * 1024;
 /// How long a client may take to send it.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Content type of a TLS record that carries a handshake (RFC 8446 section 5.1).
-const HANDSHAKE: u8 = 22;
 
 /// What a tunnel must begin with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,7 +111,7 @@ async fn hello<C>(client: &mut C, early: Bytes) -> Result<Option<Hello>, Refusal
 where
     C: AsyncRead + Unpin,
 {
-    // Boxed, so that the parser's state does not stay with the tunnel for its whole life.
+    // Boxed, so that the reader's state does not stay with the tunnel for its whole life.
     let reading = tokio::time::timeout(PATIENCE, Box::pin(read(client, early)));
     reading.await.unwrap_or(Err(Refusal::HelloTimeout))
 }
@@ -122,47 +120,30 @@ async fn read<C>(client: &mut C, early: Bytes) -> Result<Option<Hello>, Refusal>
 where
     C: AsyncRead + Unpin,
 {
-    let mut acceptor = Acceptor::default();
+    let mut reader = HelloReader::default();
     let mut bytes = BytesMut::from(early);
-    let mut seen = 0;
     loop {
-        let fresh = bytes.get(seen..).unwrap_or_default();
-        if let Some(name) = feed(&mut acceptor, seen == 0, fresh)? {
-            return Ok(Some((bytes.freeze(), name)));
+        if let Some(hello) = reader.read(&bytes)? {
+            return Ok(Some((bytes.freeze(), hello.server_name)));
         }
-        seen = bytes.len();
-        if seen >= MAX_HELLO {
+        if bytes.len() >= MAX_HELLO {
             return Err(Refusal::BadHello);
         }
         match client.read_buf(&mut bytes).await {
-            Ok(0) | Err(_) if seen == 0 => return Ok(None),
+            Ok(0) | Err(_) if bytes.is_empty() => return Ok(None),
             Ok(0) | Err(_) => return Err(Refusal::BadHello),
             Ok(_) => {}
         }
     }
 }
 
-/// Gives the parser what has come. The outer `Option` is empty while the hello is incomplete.
-fn feed(
-    acceptor: &mut Acceptor,
-    first: bool,
-    mut fresh: &[u8],
-) -> Result<Option<Option<String>>, Refusal> {
-    if first && fresh.first().is_some_and(|kind| *kind != HANDSHAKE) {
-        return Err(Refusal::NotTls);
-    }
-    while !fresh.is_empty() {
-        acceptor.read_tls(&mut fresh).map_err(|_ignored| Refusal::BadHello)?;
-        match acceptor.accept() {
-            Ok(Some(accepted)) => {
-                return Ok(Some(accepted.client_hello().server_name().map(str::to_owned)));
-            }
-            Ok(None) => {}
-            // The alert that comes with the error is not sent: it would be ours, not the origin's.
-            Err(_malformed) => return Err(Refusal::BadHello),
+impl From<HelloError> for Refusal {
+    fn from(error: HelloError) -> Self {
+        match error {
+            HelloError::NotTls => Self::NotTls,
+            HelloError::Malformed => Self::BadHello,
         }
     }
-    Ok(None)
 }
 
 #[cfg(test)]
