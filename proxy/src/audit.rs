@@ -223,7 +223,7 @@ impl Audit {
             self.record.addr_class = Some(class.as_str());
         }
         // A tunnel that is refused for its handshake has been answered already.
-        self.record.status.get_or_insert(refusal.status().as_u16());
+        self.record.status.get_or_insert_with(|| refusal.status().as_u16());
         let decision = if refusal.is_denial() { "deny" } else { "error" };
         self.write(&Verdict { decision, code: refusal.code(), close_reason: "refused" });
     }

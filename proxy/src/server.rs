@@ -6,9 +6,10 @@
 pub mod aws_route;
 pub mod management;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use workspace_common::drain::{self, Drain, StopSignals};
@@ -22,6 +23,7 @@ use crate::cli::{ListenArgs, ServeArgs};
 use crate::config::{ConfigError, Settings};
 use crate::context::{Context, Limits};
 use crate::metrics::Metrics;
+use crate::policy::Policy;
 use crate::rules::{PlainHttp, RuleLimits, RuleStore};
 use crate::server::aws_route::{AwsPlan, AwsSetupError};
 use crate::server::management::Management;
@@ -161,9 +163,14 @@ impl Prepared {
             rules_needed: args.listeners.rules_needed(),
             header_timeout: args.limits.header_timeout,
         };
-        management::start(self.admin, &context, management)?;
+        // Probes are answered until the last workspace is done, so that they see the drain.
+        let (admin_trigger, admin_drain) = drain::channel();
+        management::start(self.admin, &context, management, &admin_drain)?;
         announce(&context);
         trigger.stop_on(&mut signals, args.limits.drain_timeout).await;
+        admin_trigger.start();
+        admin_trigger.cut();
+        admin_trigger.finished().await;
         Ok(())
     }
 }
@@ -216,7 +223,7 @@ impl Plan {
         let connector = Connector {
             resolver,
             own: self.own,
-            extra_deny: self.settings.policy.extra_deny().to_vec(),
+            extra_deny: extra_deny(&self.settings.policy),
             connect_timeout: args.limits.connect_timeout,
         };
         let plain_http =
@@ -234,6 +241,14 @@ impl Plan {
             drain: self.drain,
         })
     }
+}
+
+/// The ranges of the policy file and, in a pod, the address of the cluster's API server, which no
+/// workspace has business with.
+fn extra_deny(policy: &Policy) -> Vec<IpNet> {
+    let api_server = std::env::var("KUBERNETES_SERVICE_HOST").ok();
+    let api_server = api_server.and_then(|text| text.parse::<IpAddr>().ok()).map(IpNet::from);
+    policy.extra_deny().iter().copied().chain(api_server).collect()
 }
 
 fn rule_limits(plain_http: bool) -> RuleLimits {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use workspace_common::drain::Drain;
 use workspace_common::listen::BoundListener;
 use workspace_common::serve::{ServeOptions, serve};
 use workspace_common::token::BearerToken;
@@ -25,7 +26,8 @@ pub struct Management {
     pub header_timeout: Duration,
 }
 
-/// Serves the management plane on its listeners.
+/// Serves the management plane on its listeners until `drain` says so, which is later than the
+/// context's own.
 ///
 /// # Errors
 /// When a listener cannot be registered or the gauges cannot.
@@ -33,6 +35,7 @@ pub fn start(
     listeners: Vec<BoundListener>,
     context: &Arc<Context>,
     management: Management,
+    drain: &Drain,
 ) -> Result<(), super::StartError> {
     let aws = context.bedrock.as_ref().map(|route| route.aws.clone());
     gauges::register(context.sinks.metrics.registry(), context.rules.clone(), aws)?;
@@ -48,8 +51,7 @@ pub fn start(
     for listener in listeners {
         let listener = listener.into_async().map_err(super::StartError::Runtime)?;
         tracing::info!(address = %listener.address(), "listening for the orchestrator");
-        let drain = context.drain.clone();
-        context.drain.spawn(serve(listener, options.clone(), drain, service.clone()));
+        drain.spawn(serve(listener, options.clone(), drain.clone(), service.clone()));
     }
     Ok(())
 }

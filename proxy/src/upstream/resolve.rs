@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
-};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::{NetError, runtime::TokioRuntimeProvider};
+use hickory_resolver::proto::rr::RecordType;
 use thiserror::Error;
+use tokio::time::timeout;
 
 use crate::host::Host;
 use crate::refusal::Refusal;
@@ -22,6 +22,9 @@ use crate::refusal::Refusal;
 /// Addresses of one name that are considered. An answer may hold hundreds; no honest client needs
 /// more than a few.
 const MAX_ADDRESSES: usize = 16;
+
+/// How long the second family of addresses may come after the first (RFC 8305 section 3).
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
 /// How names are resolved.
 #[derive(Clone, Debug)]
@@ -65,7 +68,6 @@ impl Resolver {
         };
         let settings = builder.options_mut();
         settings.use_hosts_file = ResolveHosts::Never;
-        settings.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         settings.timeout = options.timeout / 3;
         settings.attempts = 2;
         Ok(Self { dns: builder.build()?, hosts: Arc::new(options.hosts), timeout: options.timeout })
@@ -92,10 +94,44 @@ impl Resolver {
         Ok(alternate(&found))
     }
 
+    /// Asks for both families at once. When one has answered, the other gets a moment more: a name
+    /// server that ignores one of the questions must not cost every connection its whole timeout.
     async fn ask(&self, name: &str) -> Result<Vec<IpAddr>, Refusal> {
-        let answer = tokio::time::timeout(self.timeout, self.dns.lookup_ip(format!("{name}.")));
-        match answer.await {
-            Ok(Ok(addresses)) => Ok(addresses.iter().collect()),
+        let rooted = format!("{name}.");
+        let mut v4 = std::pin::pin!(self.family(&rooted, RecordType::A));
+        let mut v6 = std::pin::pin!(self.family(&rooted, RecordType::AAAA));
+        let (first, second) = tokio::select! {
+            first = v4.as_mut() => {
+                let patience = self.patience(&first);
+                (first, timeout(patience, v6).await)
+            }
+            first = v6.as_mut() => {
+                let patience = self.patience(&first);
+                (first, timeout(patience, v4).await)
+            }
+        };
+        match (first, second.unwrap_or(Err(Refusal::DnsTimeout))) {
+            (Ok(first), Ok(second)) => Ok([first, second].concat()),
+            (Ok(found), Err(_)) | (Err(_), Ok(found)) => Ok(found),
+            (Err(Refusal::DnsTimeout), Err(_)) | (Err(_), Err(Refusal::DnsTimeout)) => {
+                Err(Refusal::DnsTimeout)
+            }
+            (Err(refusal), Err(_)) => Err(refusal),
+        }
+    }
+
+    /// How long to wait for the second family.
+    fn patience(&self, first: &Result<Vec<IpAddr>, Refusal>) -> Duration {
+        if first.is_ok() { RESOLUTION_DELAY } else { self.timeout }
+    }
+
+    async fn family(&self, rooted: &str, kind: RecordType) -> Result<Vec<IpAddr>, Refusal> {
+        match timeout(self.timeout, self.dns.lookup(rooted, kind)).await {
+            Ok(Ok(answer)) => {
+                let found: Vec<IpAddr> =
+                    answer.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
+                if found.is_empty() { Err(Refusal::DnsError) } else { Ok(found) }
+            }
             Ok(Err(NetError::Timeout)) | Err(_) => Err(Refusal::DnsTimeout),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "lookup failed");
@@ -134,6 +170,11 @@ fn alternate(found: &[IpAddr]) -> Vec<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::sync::Mutex;
+
+    use tokio::net::UdpSocket;
+
     use super::*;
 
     fn resolver(hosts: &[(&str, &[&str])]) -> Resolver {
@@ -158,6 +199,46 @@ mod tests {
             let found = resolver.lookup(&Host::parse(host).unwrap()).await.unwrap();
             assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
         }
+    }
+
+    /// Answers questions for A with 192.0.2.1, ignores those for AAAA, and remembers the names.
+    #[expect(clippy::disallowed_methods, reason = "a test server has no drain")]
+    async fn name_server() -> (SocketAddr, Arc<Mutex<HashSet<Vec<u8>>>>) {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let names = Arc::<Mutex<HashSet<Vec<u8>>>>::default();
+        let seen = Arc::clone(&names);
+        tokio::spawn(async move {
+            let mut packet = [0; 512];
+            while let Ok((_, from)) = socket.recv_from(&mut packet).await {
+                let name = packet[12..].split_inclusive(|b| *b == 0).next().unwrap();
+                let end = 12 + name.len() + 4;
+                seen.lock().unwrap().insert(name.to_ascii_lowercase());
+                if packet[end - 3] != 1 {
+                    continue;
+                }
+                let header = [&packet[..2], &[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]].concat();
+                let answer = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1];
+                let reply = [&header, &packet[12..end], &answer].concat();
+                socket.send_to(&reply, from).await.unwrap();
+            }
+        });
+        (address, names)
+    }
+
+    #[tokio::test]
+    async fn names_are_asked_for_as_rooted_and_one_family_is_enough() {
+        let (server, names) = name_server().await;
+        let resolver = Resolver::new(ResolverOptions {
+            servers: vec![server],
+            hosts: HashMap::new(),
+            timeout: Duration::from_secs(30),
+        })
+        .unwrap();
+        let found = resolver.lookup(&Host::parse("a.test").unwrap()).await.unwrap();
+        assert_eq!(found, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        let names = names.lock().unwrap().clone();
+        assert_eq!(names, HashSet::from([b"\x01a\x04test\x00".to_vec()]));
     }
 
     #[tokio::test]
