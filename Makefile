@@ -71,6 +71,11 @@ $(VENV)/.installed: tests/peers/requirements.txt
 		echo "no Python packages for the tests (Debian: python3-venv; a package index): their tests will be skipped" >&2; \
 	fi
 
+.PHONY: bench
+bench: build ## sizes, memory, start, exec and push, side by side with their floors
+	@$(STATIC) -p workspace-tests --bin workspace-bench
+	@WORKSPACE_BIN_DIR=$(DIST) $(STATIC_OUT)/workspace-bench
+
 .PHONY: image
 image: build ## both container images, without a registry
 	@images/build-local.sh

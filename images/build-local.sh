@@ -5,11 +5,12 @@
 #   images/build-local.sh [workspace-base] [workspace-proxy]     (default: both)
 #
 # BASE=IMAGE takes an image that the daemon already has as the base instead of debootstrap.
-# Tags are workspace-base:local and workspace-proxy:local.
+# TAG=NAME tags the images with NAME instead of latest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 suite=${SUITE:-bookworm}
+tag=${TAG:-latest}
 state=target/images
 root=$state/root-$suite.tar
 base=${BASE:-workspace-root:$suite}
@@ -56,10 +57,10 @@ ensure_base() {
 build() {
     sed '/^# build:begin/,/^# build:end/d' images/Dockerfile |
         DOCKER_BUILDKIT=0 docker build --quiet --network none --build-arg BASE="$base" \
-            --target "$1" --tag "$1:local" --file - . >"$state/build.log" 2>&1 ||
+            --target "$1" --tag "$1:$tag" --file - . >"$state/build.log" 2>&1 ||
         fail "building $1 failed; see $state/build.log"
-    printf 'images: %s:local  %s\n' "$1" \
-        "$(docker image inspect --format '{{.Size}} bytes, user {{.Config.User}}' "$1:local")"
+    printf 'images: %s:%s  %s\n' "$1" "$tag" \
+        "$(docker image inspect --format '{{.Size}} bytes, user {{.Config.User}}' "$1:$tag")"
 }
 
 need docker docker.io

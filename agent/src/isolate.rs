@@ -136,8 +136,18 @@ fn raise_loopback() -> io::Result<()> {
     }
 }
 
-/// Gives up everything that the new user namespace gave us, for us and for every command, and hides
-/// our memory and descriptors from them.
+/// Keeps commands of our own user from our memory, our descriptors and our token: not traceable, not
+/// readable through /proc (prctl(2), PR_SET_DUMPABLE); and nobody here gains privileges by a set-id
+/// file (PR_SET_NO_NEW_PRIVS). A program that is started becomes dumpable again by itself.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn harden() -> io::Result<()> {
+    set_no_new_privs(true)?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// Gives up everything that the new user namespace gave us, for us and for every command.
 fn drop_privileges() -> io::Result<()> {
     for number in 0..=LAST_CAPABILITY {
         let capability = CapabilitySet::from_bits_retain(1 << number);
@@ -149,10 +159,7 @@ fn drop_privileges() -> io::Result<()> {
     clear_ambient_capability_set()?;
     let none = CapabilitySet::empty();
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
-    set_capabilities(None, sets)?;
-    set_no_new_privs(true)?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    Ok(())
+    Ok(set_capabilities(None, sets)?)
 }
 
 /// What the network we were started in holds. A namespace that cannot be read counts as shared.

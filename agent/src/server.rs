@@ -73,6 +73,7 @@ fn prepare(args: &ServeArgs) -> anyhow::Result<Prepared> {
     disable_core_dumps()?;
     let listeners = bind_all(&args.listen)?;
     let network = isolate::enter(args.isolate_net)?;
+    isolate::harden().context("cannot protect the agent from its commands (prctl)")?;
     let forwards = args
         .forward
         .iter()

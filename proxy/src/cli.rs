@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 use workspace_common::listen::ListenAddr;
 use workspace_common::logging::LogFormat;
@@ -123,12 +124,12 @@ pub struct ListenArgs {
     pub admin_token_file: Option<PathBuf>,
 
     /// Answer /readyz with 503 until the orchestrator has sent rules
-    #[arg(long, env = "WORKSPACE_PROXY_REQUIRE_RULES")]
+    #[arg(long, env = "WORKSPACE_PROXY_REQUIRE_RULES", value_parser = BoolishValueParser::new())]
     pub require_rules: bool,
 
     /// Accept workspaces on a TCP address that other machines reach. Whoever reaches it uses the
     /// credentials
-    #[arg(long, env = "WORKSPACE_PROXY_INSECURE_OPEN_LISTEN")]
+    #[arg(long, env = "WORKSPACE_PROXY_INSECURE_OPEN_LISTEN", value_parser = BoolishValueParser::new())]
     pub insecure_open_listen: bool,
 }
 
@@ -158,7 +159,7 @@ pub struct UpstreamArgs {
     pub dns_server: Vec<SocketAddr>,
 
     /// Let rules have http:// base URLs
-    #[arg(long, env = "WORKSPACE_PROXY_ALLOW_PLAIN_HTTP_RULES")]
+    #[arg(long, env = "WORKSPACE_PROXY_ALLOW_PLAIN_HTTP_RULES", value_parser = BoolishValueParser::new())]
     pub allow_plain_http_rules: bool,
 }
 
@@ -174,7 +175,7 @@ pub struct AwsArgs {
     pub bedrock_endpoint: Option<String>,
 
     /// Take every path that is no other route for a Bedrock path
-    #[arg(long, env = "WORKSPACE_PROXY_BEDROCK_CATCHALL")]
+    #[arg(long, env = "WORKSPACE_PROXY_BEDROCK_CATCHALL", value_parser = BoolishValueParser::new())]
     pub bedrock_catchall: bool,
 
     /// Largest body that is signed, in bytes

@@ -31,6 +31,7 @@ use crate::service;
 use crate::upstream::Connector;
 use crate::upstream::dial::OwnListeners;
 use crate::upstream::exchange::Exchanger;
+use crate::upstream::pool::MAX_IDLE;
 use crate::upstream::resolve::{Resolver, ResolverError, ResolverOptions};
 use crate::upstream::tls::{TlsSetupError, client_config};
 
@@ -54,7 +55,7 @@ pub enum StartError {
     Resolver(#[from] ResolverError),
     /// A management listener on TCP without a token.
     #[error(
-        "management listener {0} needs --admin-token-file: only a Unix socket, which its file mode protects, may do without"
+        "management listener {0} needs --admin-token-file: only a Unix socket may do without, and then answers probes and scrapes alone"
     )]
     AdminWithoutToken(ListenAddr),
     /// A workspace listener that other machines reach.
@@ -156,7 +157,7 @@ impl Prepared {
             drain,
         };
         let context = Arc::new(plan.context(args)?);
-        close_pool_when_draining(&context);
+        tend_pool(&context);
         serve_workspaces(self.workspace, &context, args)?;
         let management = Management {
             token: self.token,
@@ -273,13 +274,19 @@ fn serve_workspaces(
     Ok(())
 }
 
-/// Idle upstream connections would keep their tasks, and so the process, alive.
-fn close_pool_when_draining(context: &Arc<Context>) {
+/// Closes upstream connections that have been idle for too long, and all idle ones when the process
+/// stops: their tasks would keep it alive.
+fn tend_pool(context: &Arc<Context>) {
     let pool = Arc::clone(context.exchanger.pool());
     let drain = context.drain.clone();
     context.drain.spawn(async move {
-        drain.started().await;
-        pool.close();
+        let mut rounds = tokio::time::interval(MAX_IDLE);
+        loop {
+            tokio::select! {
+                () = drain.started() => return pool.close(),
+                _round = rounds.tick() => pool.sweep(),
+            }
+        }
     });
 }
 

@@ -1,8 +1,10 @@
 //! CONNECT: connect first, answer 200 after, then relay.
 //!
 //! A refusal is an ordinary HTTP answer; the client never sees a 200 for a tunnel that does not
-//! stand. What a client sends in a tunnel to the TLS port must be TLS for the permitted host.
+//! stand. What a client says first in it must not be a TLS handshake
+//! for another host.
 
+pub mod client_hello;
 pub mod hello;
 
 use std::sync::Arc;
@@ -22,10 +24,11 @@ use workspace_common::stream::Stream;
 use crate::answer::Terms;
 use crate::audit::{Audit, Outcome};
 use crate::context::Context;
-use crate::host::{Host, HostPort};
+use crate::host::HostPort;
 use crate::policy::{self, Access, Question};
 use crate::refusal::Refusal;
 use crate::relay::relay;
+use crate::tunnel::hello::Greeting;
 use crate::upstream::exchange::open_tunnel;
 
 /// A tunnel that stands on the upstream side and waits for the client to have its 200.
@@ -34,12 +37,8 @@ pub struct Tunnel {
     upstream: TcpStream,
     client: OnUpgrade,
     slot: OwnedSemaphorePermit,
-    /// The name that the TLS handshake must carry.
-    expected: Option<Host>,
+    greeting: Greeting,
 }
-
-/// Where tunnels must carry TLS. Other ports are opaque: many protocols let the server speak first.
-const TLS_PORT: u16 = 443;
 
 /// Decides and connects.
 ///
@@ -56,8 +55,8 @@ pub async fn prepare(
     audit.permitted(&permit);
     let slot = context.tunnel_slot()?;
     let upstream = open_tunnel(&context.exchanger, &permit, audit).await?;
-    let expected = (at.port == TLS_PORT && !at.host.is_ip()).then(|| at.host.clone());
-    Ok(Tunnel { upstream, client: hyper::upgrade::on(request), slot, expected })
+    let greeting = Greeting::of(at);
+    Ok(Tunnel { upstream, client: hyper::upgrade::on(request), slot, greeting })
 }
 
 impl Tunnel {
@@ -79,7 +78,7 @@ impl Tunnel {
         context.sinks.metrics.tunnels_active.inc();
         // Leaving hyper saves its buffers for as long as the tunnel lives. Inside HTTP/2 that is
         // not possible: the stream is one of many on the connection.
-        let session = Session { terms: Terms::until_stopped(context), expected: self.expected };
+        let session = Session { terms: Terms::until_stopped(context), greeting: self.greeting };
         match downcast::<TokioIo<Stream>>(client) {
             Ok(parts) => {
                 session.relay(parts.io.into_inner(), self.upstream, parts.read_buf, audit).await;
@@ -94,16 +93,15 @@ impl Tunnel {
 
 struct Session {
     terms: Terms,
-    expected: Option<Host>,
+    greeting: Greeting,
 }
 
 impl Session {
-    async fn relay<C, U>(mut self, mut client: C, upstream: U, early: Bytes, audit: Audit)
+    async fn relay<C>(mut self, mut client: C, upstream: TcpStream, early: Bytes, audit: Audit)
     where
         C: AsyncRead + AsyncWrite + Unpin,
-        U: AsyncRead + AsyncWrite + Unpin,
     {
-        let early = match self.greeting(&mut client, early).await {
+        let early = match self.first_words(&mut client, &upstream, early).await {
             Ok(Some(early)) => early,
             Ok(None) => return audit.finish(Outcome::Cancelled),
             Err(refusal) => return audit.refused(refusal),
@@ -117,14 +115,21 @@ impl Session {
         audit.finish(outcome);
     }
 
-    /// What the client says first, checked where it must be.
-    async fn greeting<C>(&mut self, client: &mut C, early: Bytes) -> Result<Option<Bytes>, Refusal>
+    /// What the client says first, as far as it must be judged.
+    async fn first_words<C>(
+        &mut self,
+        client: &mut C,
+        upstream: &TcpStream,
+        early: Bytes,
+    ) -> Result<Option<Bytes>, Refusal>
     where
         C: AsyncRead + Unpin,
     {
-        let Some(expected) = &self.expected else { return Ok(Some(early)) };
+        let reading = self.greeting.read(client, early, upstream.readable());
         tokio::select! {
-            checked = hello::check(client, early, expected) => checked,
+            read = tokio::time::timeout(self.terms.idle, reading) => {
+                read.unwrap_or(Err(Refusal::HelloTimeout))
+            }
             _stopped = self.terms.ending.as_mut() => Err(Refusal::Draining),
         }
     }

@@ -105,7 +105,7 @@ impl Setup {
             self = self.args(&["--listen", &format!("tcp:{address}")]);
         }
         let mut daemon = Daemon::spawn("agent", self.command(), self.directory())?;
-        daemon.wait_until_listening(&endpoint)?;
+        daemon.wait_until_answering(&endpoint)?;
         let mut client = Client::new(endpoint);
         if let Some(token) = &self.token {
             client = client.with_token(token);

@@ -10,10 +10,10 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{binaries, wait::eventually};
 
-/// The image that `make image` builds.
-pub const WORKSPACE_BASE: &str = "workspace-base:local";
+/// The image of the workspace, built from the binaries under test.
+pub const WORKSPACE_BASE: &str = "workspace-base:test";
 /// The image with nothing but the proxy.
-pub const WORKSPACE_PROXY: &str = "workspace-proxy:local";
+pub const WORKSPACE_PROXY: &str = "workspace-proxy:test";
 
 /// Whether a daemon answers.
 pub fn answers() -> bool {
@@ -31,7 +31,7 @@ pub fn build_images() -> Result<(), String> {
     BUILT
         .get_or_init(|| {
             let script = binaries::repository().join("images/build-local.sh");
-            let output = Command::new(script).stdin(Stdio::null()).output();
+            let output = Command::new(script).env("TAG", "test").stdin(Stdio::null()).output();
             let output = output.map_err(|error| error.to_string())?;
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             output.status.success().then_some(()).ok_or(said)

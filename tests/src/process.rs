@@ -11,7 +11,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{http::Endpoint, wait::eventually};
+use crate::{
+    http::{Client, Endpoint},
+    wait::eventually,
+};
 
 /// A running program.
 #[derive(Debug)]
@@ -53,6 +56,17 @@ impl Daemon {
             bail!("{} ended with {status} instead of listening:\n{}", self.name, self.output());
         }
         waited.with_context(|| self.output())
+    }
+
+    /// Waits until a server answers HTTP at `endpoint`. A socket accepts connections as soon as it
+    /// is bound; only an answer says that the program has started.
+    ///
+    /// # Errors
+    /// When the program ends first, or the deadline passes; both with what it wrote.
+    pub fn wait_until_answering(&mut self, endpoint: &Endpoint) -> Result<()> {
+        self.wait_until_listening(endpoint)?;
+        let client = Client::new(endpoint.clone());
+        client.get("/").map(drop).with_context(|| self.output())
     }
 
     /// The program's process id.

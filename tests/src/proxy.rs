@@ -129,9 +129,10 @@ impl Setup {
     pub fn start(self) -> Result<Proxy> {
         let (tcp, admin) = (free_address()?, free_address()?);
         let mut daemon = Daemon::spawn("proxy", self.command(tcp, admin)?, self.directory())?;
-        for endpoint in [Endpoint::Unix(self.socket()), Endpoint::Tcp(tcp), Endpoint::Tcp(admin)] {
+        for endpoint in [Endpoint::Unix(self.socket()), Endpoint::Tcp(tcp)] {
             daemon.wait_until_listening(&endpoint)?;
         }
+        daemon.wait_until_answering(&Endpoint::Tcp(admin))?;
         let admin = Client::new(Endpoint::Tcp(admin)).with_token(ADMIN_TOKEN);
         Ok(Proxy { daemon, admin, tcp, setup: self })
     }

@@ -13,7 +13,7 @@ use workspace_tests::{
     http::{Client, Connection, Endpoint, Head},
     origin::tcp_server,
     peer::Peer,
-    process::free_address,
+    process::{Daemon, free_address},
     proxy::{Proxy, Setup},
     require,
     wait::eventually,
@@ -94,6 +94,56 @@ fn curl_is_denied_another_host_with_a_code_that_says_why() -> Result<()> {
         "{line}"
     );
     ensure!(origin.record().is_empty(), "the upstream saw something");
+    Ok(())
+}
+
+#[test]
+fn a_tunnel_for_one_host_carries_no_tls_for_another() -> Result<()> {
+    require!(Curl, Openssl, Python);
+    let ca = Ca::new()?;
+    let origin = tls_origin(&ca, "other.test")?;
+    let proxy = Setup::new()?.allow_local("allowed.test", origin.port()).start()?;
+    // curl asks for a tunnel to the one and speaks TLS for the other inside.
+    let route = format!("other.test:443:allowed.test:{}", origin.port());
+    let curl = Curl { proxy: &proxy, ca: &ca.certificate() };
+    let output = curl.run(&["--connect-to", &route, "https://other.test/"])?;
+    ensure!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    ensure!(origin.record().is_empty(), "the upstream saw a request");
+    let line = proxy.audited(|line| line["mode"] == "connect")?;
+    assert_eq!(
+        (&line["decision"], &line["code"]),
+        (&"deny".into(), &"sni_mismatch".into()),
+        "{line}"
+    );
+    Ok(())
+}
+
+#[test]
+fn curl_speaks_http_2_with_nginx_through_a_tunnel() -> Result<()> {
+    require!(Curl, Openssl, Nginx);
+    let (ca, port) = (Ca::new()?, free_address()?.port());
+    let files = ca.server("nginx.test")?;
+    let directory = tempfile::tempdir()?;
+    let config = format!(
+        "daemon off; master_process off; pid nginx.pid; error_log stderr; events {{}}\n\
+         http {{ access_log off; server {{ listen 127.0.0.1:{port} ssl http2;\n\
+         ssl_certificate {}; ssl_certificate_key {};\n\
+         client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;\n\
+         location / {{ return 200 \"$server_protocol $ssl_server_name\"; }} }} }}\n",
+        files.certificate.display(),
+        files.key.display()
+    );
+    let path = directory.path().join("nginx.conf");
+    std::fs::write(&path, config)?;
+    let mut command = Command::new("nginx");
+    command.args(["-e", "stderr", "-p"]).arg(directory.path()).arg("-c").arg(path);
+    let mut nginx = Daemon::spawn("nginx", command, directory.path())?;
+    nginx.wait_until_listening(&Endpoint::Tcp(([127, 0, 0, 1], port).into()))?;
+    let proxy = Setup::new()?.allow_local("nginx.test", port).start()?;
+    let curl = Curl { proxy: &proxy, ca: &ca.certificate() };
+    let output = curl.run(&["--http2", &format!("https://nginx.test:{port}/")])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "HTTP/2.0 nginx.test", "{said}");
     Ok(())
 }
 
@@ -179,20 +229,8 @@ fn half_closer(mut stream: TcpStream) -> std::io::Result<()> {
     stream.shutdown(Shutdown::Write)
 }
 
-/// A ClientHello for `name` with nothing but what a reader of the server name needs.
-fn client_hello(name: &str) -> Vec<u8> {
-    let sized = |bytes: &[u8], width: usize| {
-        let length = u32::try_from(bytes.len()).expect("short").to_be_bytes();
-        [&length[4 - width..], bytes].concat()
-    };
-    let entry = [&[0][..], &sized(name.as_bytes(), 2)].concat();
-    let extension = [&[0, 0][..], &sized(&sized(&entry, 2), 2)].concat();
-    let body =
-        [&[3, 3][..], &[7; 32], &[0], &sized(&[0x13, 0x01], 2), &[1, 0], &sized(&extension, 2)]
-            .concat();
-    let handshake = [&[1][..], &sized(&body, 3)].concat();
-    [&[22, 3, 1][..], &sized(&handshake, 2)].concat()
-}
+/// What no reader takes for TLS: a tunnel outside port 443 may carry anything.
+const GREETING: &[u8] = b"SSH-2.0-client\r\n";
 
 #[test]
 fn bytes_and_both_half_closes_pass_a_tunnel() -> Result<()> {
@@ -204,7 +242,7 @@ fn bytes_and_both_half_closes_pass_a_tunnel() -> Result<()> {
             connect(&mut connection, &format!("echo.test:{}", upstream.port()))?.status,
             200
         );
-        let mut data = client_hello("echo.test");
+        let mut data = GREETING.to_vec();
         data.extend((0..2_000_000_u32).map(|i| (i % 251) as u8));
         connection.send(&data)?;
         connection.finish_sending()?;
@@ -221,15 +259,14 @@ fn what_is_sent_along_with_the_connect_arrives_exactly_once() -> Result<()> {
     let proxy = Setup::new()?.allow_local("echo.test", upstream.port()).start()?;
     let target = format!("echo.test:{}", upstream.port());
     let mut bytes = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").into_bytes();
-    let hello = client_hello("echo.test");
-    bytes.extend(&hello);
+    bytes.extend(GREETING);
     let mut connection = proxy.connect()?;
     connection.send(&bytes)?;
     connection.finish_sending()?;
     assert_eq!(connection.read_head()?.status, 200);
     let mut back = connection.read_to_end()?;
     back.reverse();
-    assert_eq!(back, hello);
+    assert_eq!(back, GREETING);
     Ok(())
 }
 
@@ -241,7 +278,7 @@ fn a_client_that_goes_away_closes_the_upstream() -> Result<()> {
     let mut connection = proxy.connect()?;
     assert_eq!(connect(&mut connection, &format!("held.test:{port}"))?.status, 200);
     let (mut upstream, _): (TcpStream, SocketAddr) = listener.accept()?;
-    connection.send(&client_hello("held.test"))?;
+    connection.send(GREETING)?;
     upstream.read_exact(&mut [0; 4])?;
     drop(connection);
     let mut rest = Vec::new();

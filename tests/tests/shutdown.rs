@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    path::Path,
     sync::{Mutex, mpsc},
 };
 
@@ -15,6 +16,11 @@ use workspace_tests::{
     proxy,
     wait::eventually,
 };
+
+/// A line that a command has written, once it is complete.
+fn written(path: &Path) -> Option<String> {
+    std::fs::read_to_string(path).ok().filter(|line| line.ends_with('\n'))
+}
 
 #[test]
 fn an_idle_agent_stops_at_once_and_removes_its_socket() -> Result<()> {
@@ -35,9 +41,7 @@ fn a_running_command_is_ended_and_its_client_told() -> Result<()> {
         json!({ "shell": "echo $$ > pid; sleep 1000 & wait", "kill_grace_ms": 200 }).to_string();
     connection.send(&client.request("POST", "/v1/exec", body.as_bytes()))?;
     assert_eq!(connection.read_head()?.status, 200);
-    let pid = eventually("the command runs", || {
-        std::fs::read_to_string(agent.root().join("pid")).ok().filter(|pid| pid.ends_with('\n'))
-    })?;
+    let pid = eventually("the command runs", || written(&agent.root().join("pid")))?;
     agent.daemon.signal(Signal::TERM)?;
     let mut text = String::new();
     while let Some(chunk) = connection.read_chunk()? {
@@ -46,7 +50,7 @@ fn a_running_command_is_ended_and_its_client_told() -> Result<()> {
     let last: Value = serde_json::from_str(text.lines().last().context("no events")?)?;
     ensure!(last["event"] == "exited" || last["event"] == "error", "{last}");
     ensure!(agent.daemon.wait()?.success(), "{}", agent.daemon.output());
-    let left = std::path::Path::new("/proc").join(pid.trim());
+    let left = Path::new("/proc").join(pid.trim());
     ensure!(!left.exists(), "the command is still running");
     Ok(())
 }
@@ -54,18 +58,20 @@ fn a_running_command_is_ended_and_its_client_told() -> Result<()> {
 #[test]
 fn a_second_signal_ends_the_agent_whatever_runs() -> Result<()> {
     let mut agent = Setup::new()?.args(&["--drain-timeout", "1h"]).start()?;
-    let body = json!({ "shell": "trap '' TERM; echo > started; while :; do sleep 1; done", "kill_grace_ms": 600_000 });
+    let body = json!({ "shell": "trap '' TERM; echo $$ > started; while :; do sleep 1; done", "kill_grace_ms": 600_000 });
     let client = agent.client.clone();
     let running = std::thread::spawn(move || client.send_json("POST", "/v1/exec", &body).map(drop));
-    eventually("the command runs", || agent.root().join("started").exists().then_some(()))?;
+    let pid = eventually("the command runs", || written(&agent.root().join("started")))?;
     agent.daemon.signal(Signal::TERM)?;
     // Two signals that are both pending are one; the first has to be taken first.
     eventually("the agent drains", || {
-        let ready = agent.client.get("/readyz").ok()?;
-        (ready.status() == 503).then_some(())
+        let ready = agent.client.get("/readyz");
+        ready.map_or(true, |answer| answer.status() == 503).then_some(())
     })?;
     agent.daemon.signal(Signal::TERM)?;
     agent.daemon.wait()?;
+    let left = Path::new("/proc").join(pid.trim());
+    ensure!(!left.exists(), "the command is still running");
     // Its answer, if any, does not matter here.
     drop(running.join());
     Ok(())

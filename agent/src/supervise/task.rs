@@ -235,17 +235,22 @@ async fn pump_until_exit<W: OutputSink>(
 }
 
 /// Moves what is in the pipe now, and no more: a grandchild may write for ever.
+///
+/// The pipe itself is asked, not the runtime's record of what is readable: the reaper collects every
+/// ended child as soon as one has ended, so an exit can be known here before the runtime has heard
+/// of the output that came first.
 async fn pump_what_is_left<W: OutputSink>(from: &mut pipe::Receiver, to: &mut W) -> bool {
     let mut left = rustix::io::ioctl_fionread(&*from).unwrap_or(0);
-    let mut buffer = BytesMut::new();
+    let mut buffer = vec![0; READ_SIZE];
     loop {
-        buffer.reserve(READ_SIZE);
-        match from.try_read_buf(&mut buffer) {
+        // Our end does not block, so neither does this.
+        match rustix::io::read(&*from, &mut buffer) {
             Ok(0) => return false,
             Ok(read) => {
                 left = left.saturating_sub(u64::try_from(read).unwrap_or(u64::MAX));
-                to.write(buffer.split().freeze()).await;
+                to.write(Bytes::copy_from_slice(buffer.get(..read).unwrap_or_default())).await;
             }
+            Err(rustix::io::Errno::INTR) => continue,
             Err(_would_block) => return true,
         }
         if left == 0 {
@@ -287,4 +292,36 @@ fn drain_to_sink(drain: &Drain, mut process: Spawned) {
         );
         tracing::trace!(?copied, "descendants closed their output");
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Collected(Vec<u8>);
+
+    impl OutputSink for Collected {
+        async fn write(&mut self, data: Bytes) {
+            self.0.extend_from_slice(&data);
+        }
+
+        async fn finish(&mut self) {}
+    }
+
+    /// The runtime of this test has one thread, which never looks for events before the end: that
+    /// is the moment in which an exit is known and the output before it is not.
+    #[tokio::test]
+    async fn output_that_the_runtime_has_not_heard_of_is_not_lost() {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let mut from = pipe::Receiver::from_owned_fd(read).unwrap();
+        rustix::io::write(&write, b"last words").unwrap();
+        let mut to = Collected::default();
+        assert!(pump_what_is_left(&mut from, &mut to).await, "the other end is open");
+        assert_eq!(to.0, b"last words");
+        drop(write);
+        assert!(!pump_what_is_left(&mut from, &mut to).await, "the other end is closed");
+    }
 }

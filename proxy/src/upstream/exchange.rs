@@ -107,8 +107,8 @@ impl Exchanger {
         {
             match attempt(sender, &mut pending, audit).await {
                 Ok((response, sender)) => return Ok((response, Lease { key, sender })),
-                Err(refusal) if pending.is_spent() => return Err(refusal),
-                Err(_) => {}
+                Err(Failure::Closed) if pending.can_be_repeated() => {}
+                Err(failure) => return Err(failure.into()),
             }
         }
         let sender = self.fresh(permit, audit).await?;
@@ -167,18 +167,46 @@ async fn attempt(
     mut sender: SendRequest<Body>,
     pending: &mut Pending,
     audit: &Audit,
-) -> Result<(Response<Incoming>, SendRequest<Body>), Refusal> {
-    let request = pending.take().ok_or(Refusal::BadUpstream)?;
+) -> Result<(Response<Incoming>, SendRequest<Body>), Failure> {
+    let request = pending.take().ok_or(Failure::Closed)?;
     let answer = sender.try_send_request(request);
     let up = audit.counts().up;
     match unless_idle(answer, &up, pending.idle).await {
-        None => Err(Refusal::UpstreamTimeout),
+        None => Err(Failure::Final(Refusal::UpstreamTimeout)),
         Some(Ok(response)) => Ok((response, sender)),
         Some(Err(mut error)) => {
             if let Some(request) = error.take_message() {
                 pending.unsent(request);
             }
-            Err(refusal_of(error.error()))
+            Err(Failure::of(error.error()))
+        }
+    }
+}
+
+/// How an attempt failed.
+enum Failure {
+    /// The connection was closed before an answer, as happens to kept ones.
+    Closed,
+    /// In a way that another attempt would not change.
+    Final(Refusal),
+}
+
+impl Failure {
+    fn of(error: &hyper::Error) -> Self {
+        let broken = error.source().is_some_and(|source| source.is::<std::io::Error>());
+        let closed = error.is_canceled() || error.is_closed() || error.is_incomplete_message();
+        if (closed || broken) && !error.is_user() {
+            return Self::Closed;
+        }
+        Self::Final(refusal_of(error))
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Closed => Self::BadUpstream,
+            Failure::Final(refusal) => refusal,
         }
     }
 }
@@ -271,7 +299,7 @@ impl Pending {
         self.request = Some(request);
     }
 
-    const fn is_spent(&self) -> bool {
-        self.request.is_none() && self.copy.is_none()
+    const fn can_be_repeated(&self) -> bool {
+        self.request.is_some() || self.copy.is_some()
     }
 }

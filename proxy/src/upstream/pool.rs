@@ -18,7 +18,7 @@ use crate::policy::{Permit, Purpose};
 /// How long an idle connection is kept. Shorter than the usual keep-alive of servers, so that we
 /// close first and rarely write into a closed connection; and a bound on how long an address is
 /// used after its name has moved.
-const MAX_IDLE: Duration = Duration::from_secs(15);
+pub const MAX_IDLE: Duration = Duration::from_secs(15);
 /// Idle connections per destination.
 const MAX_PER_KEY: usize = 32;
 /// Idle connections altogether.

@@ -124,8 +124,8 @@ impl Stage {
             .arg("--policy")
             .arg(self.path().join("policy.yaml"));
         let mut proxy = Daemon::spawn("proxy", command, self.path())?;
-        proxy.wait_until_listening(&Endpoint::Unix(socket))?;
-        proxy.wait_until_listening(&self.admin)?;
+        proxy.wait_until_answering(&Endpoint::Unix(socket))?;
+        proxy.wait_until_answering(&self.admin)?;
         Ok(proxy)
     }
 

@@ -110,7 +110,7 @@ impl Workspace {
             .args(["--listen", &format!("unix:{}", socket.display())])
             .args(["--forward", &format!("{forward}=unix:{}/proxy.sock", sockets.display())]);
         let mut daemon = Daemon::spawn("agent", command, directory)?;
-        daemon.wait_until_listening(&Endpoint::Unix(socket.clone()))?;
+        daemon.wait_until_answering(&Endpoint::Unix(socket.clone()))?;
         let program = std::env::current_exe()?.to_string_lossy().into_owned();
         Ok(Self { mode, socket, forward, program, runs: Runs::Process(daemon) })
     }
