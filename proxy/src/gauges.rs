@@ -23,13 +23,16 @@ const AWS_READY: (&str, &str) =
 const AWS_FAILURES: (&str, &str) =
     ("ws_proxy_aws_refresh_failures_total", "Attempts to get AWS credentials that failed");
 
+/// All metrics of this module with their help texts, those included that are absent at times.
+pub const HELD: [(&str, &str); 6] =
+    [RULES, REVISION, EXPIRING, AWS_EXPIRY, AWS_READY, AWS_FAILURES];
+
 /// Registers the metrics of `rules` and, where there is one, of `aws`.
 ///
 /// # Errors
 /// A name is taken already.
 pub fn register(registry: &Registry, rules: RuleStore, aws: Option<Aws>) -> Result<(), Error> {
-    let names = [RULES, REVISION, EXPIRING, AWS_EXPIRY, AWS_READY, AWS_FAILURES];
-    let descriptions = names
+    let descriptions = HELD
         .into_iter()
         .map(|(name, help)| Desc::new(name.into(), help.into(), Vec::new(), [].into()))
         .collect::<Result<_, _>>()?;
