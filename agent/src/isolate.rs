@@ -136,8 +136,7 @@ fn raise_loopback() -> io::Result<()> {
     }
 }
 
-/// Gives up everything that the new user namespace gave us, for us and for every command, and hides
-/// our memory and descriptors from them.
+/// Gives up everything that the new user namespace gave us, for us and for every command.
 fn drop_privileges() -> io::Result<()> {
     for number in 0..=LAST_CAPABILITY {
         let capability = CapabilitySet::from_bits_retain(1 << number);
@@ -151,8 +150,17 @@ fn drop_privileges() -> io::Result<()> {
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
     set_capabilities(None, sets)?;
     set_no_new_privs(true)?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
+}
+
+/// Closes our memory, environment and descriptors in /proc to commands, which have our uid
+/// (prctl(2), `PR_SET_DUMPABLE`): the token is in there, and so is all that the agent may do. Call
+/// it in every mode, and after [`enter`], which still has to write to its own /proc files.
+///
+/// # Errors
+/// As prctl(2); then the process must not go on.
+pub fn hide_from_commands() -> io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// What the network we were started in holds. A namespace that cannot be read counts as shared.

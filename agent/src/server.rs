@@ -73,6 +73,7 @@ fn prepare(args: &ServeArgs) -> anyhow::Result<Prepared> {
     disable_core_dumps()?;
     let listeners = bind_all(&args.listen)?;
     let network = isolate::enter(args.isolate_net)?;
+    isolate::hide_from_commands().context("cannot close /proc to commands (prctl)")?;
     let forwards = args
         .forward
         .iter()
