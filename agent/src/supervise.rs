@@ -127,6 +127,8 @@ impl Engine {
         let slot = slot.map_err(|_full| Refusal::TooMany(self.limit))?;
         let id = format!("{}-{}", self.boot, self.started.fetch_add(1, Ordering::Relaxed));
         if let Ok(marker) = env_entry(tree::MARKER.as_ref(), id.as_ref()) {
+            // A second one of the caller's would be the one that shells pass on.
+            request.spec.env.retain(|entry| !tree::is_marker(entry.as_bytes()));
             request.spec.env.insert(0, marker);
         }
         let ticket = self.reaper.begin_spawn();
@@ -187,7 +189,8 @@ impl Engine {
         self.limit.saturating_sub(self.slots.available_permits())
     }
 
-    /// Ends everything that any command of this agent has left running. Returns the survivors.
+    /// Ends everything that any command of this agent has left running, and every other child of this
+    /// process: the agent starts nothing else. Returns the survivors.
     pub async fn end_all(&self, grace: Duration) -> usize {
         Tree::of_all(&format!("{}-", self.boot)).end(grace).await
     }

@@ -118,8 +118,28 @@ async fn the_end_is_the_leaders_whoever_holds_the_pipe_and_the_rest_lives_on() {
     assert_eq!(outcome.left_running, 1);
     let child = String::from_utf8(outputs.stdout.0).unwrap();
     assert!(alive(child.trim()));
-    assert_eq!(engine.end_all(Duration::from_millis(100)).await, 0);
-    assert!(!alive(child.trim()));
+    let pid = rustix::process::Pid::from_raw(child.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_ends_what_hides_its_marker() {
+    let (engine, _trigger) = engine(8);
+    // The first has a marker beyond the first page of a long environment, the second none, and
+    // neither is in the session.
+    let script = "export A=1; setsid sh -c 'echo $$; exec sleep 600' & \
+                  env -i setsid /bin/sh -c 'trap \"\" TERM; echo $$; while :; do sleep 600; done' & \
+                  wait";
+    let mut request = Request { timeout: Some(Duration::from_millis(500)), ..shell(script) };
+    let long = |n| CString::new(format!("V{n}={}", "x".repeat(100))).unwrap();
+    request.spec.env.extend((0..200).map(long));
+    request.spec.env.push(c"WORKSPACE_EXEC_ID=another".to_owned());
+    let (outcome, outputs) = run(&engine, request).await;
+    assert_eq!(outcome.left_running, 0);
+    let text = String::from_utf8(outputs.stdout.0).unwrap();
+    let pids: Vec<&str> = text.split_whitespace().collect();
+    assert_eq!(pids.len(), 2, "{text}");
+    assert!(pids.iter().all(|pid| !alive(pid)), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

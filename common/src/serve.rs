@@ -1,7 +1,16 @@
 //! The accept loop of both binaries: one task a connection, HTTP/1.1 and cleartext HTTP/2 told
 //! apart by the first bytes, a limit on connections, a limit on the time headers may take.
 
-use std::{convert::Infallible, future::Future, io, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{Request, Response};
 use hyper::{body::Incoming, service::service_fn};
@@ -103,7 +112,10 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let builder = connection_builder(header_timeout);
+    let begun = Arc::new(AtomicBool::new(false));
+    let silence = silence(header_timeout, begun.clone());
     let service = service_fn(move |request| {
+        begun.store(true, Ordering::Relaxed);
         let response = handler(request);
         async move { Ok::<_, Infallible>(response.await) }
     });
@@ -111,6 +123,7 @@ where
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = silence => return,
         () = drain.started() => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
@@ -122,6 +135,16 @@ where
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended with an error");
     }
+}
+
+/// Resolves when a connection has brought no request in `patience`. hyper's own limit begins with
+/// HTTP/1.1: it knows neither a client that has not said which protocol it speaks, nor HTTP/2.
+async fn silence(patience: Duration, begun: Arc<AtomicBool>) {
+    tokio::time::sleep(patience).await;
+    if begun.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
+    tracing::debug!("a connection brought no request");
 }
 
 fn connection_builder(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
@@ -160,7 +183,7 @@ mod tests {
         // A server that closes with unread input resets the connection after its answer.
         let mut answer = Vec::new();
         while client.read_buf(&mut answer).await.is_ok_and(|read| read > 0) {}
-        String::from_utf8(answer).unwrap()
+        String::from_utf8_lossy(&answer).into_owned()
     }
 
     #[tokio::test]
@@ -189,6 +212,19 @@ mod tests {
         let (answer, ()) = tokio::join!(request, steer);
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
         trigger.finished().await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_request_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_trigger, drain) = drain::channel();
+        let options = ServeOptions::new(1, Duration::from_millis(50));
+        let handler = |_request, _peer| async { Response::new(body::empty()) };
+        drain.spawn(serve(listener(&dir), options, drain.clone(), handler));
+        for start in ["", "PRI * HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HT"] {
+            // Returns when the server has closed; each needs the one place that the last one had.
+            exchange(&dir, start).await;
+        }
     }
 
     #[tokio::test]

@@ -1,7 +1,14 @@
 //! `exec`: runs a command in the workspace as if it ran here. Standard input, output and error are
 //! passed through, and the command's exit code becomes ours, as a shell would give it.
 
-use std::{collections::BTreeMap, io::Write, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::BytesMut;
@@ -116,7 +123,7 @@ fn start_failure(refused: Failure) -> Result<ExitCode, Failure> {
         },
         _ => return Err(refused),
     };
-    writeln!(std::io::stderr(), "workspace-agent: {refused}")?;
+    writeln!(io::stderr(), "workspace-agent: {refused}")?;
     Ok(ExitCode::from(code))
 }
 
@@ -131,18 +138,18 @@ async fn follow(
     loop {
         let event = tokio::select! {
             event = lines.next(&mut reply) => event?,
-            () = async { match feeding.as_mut() {
+            fed = async { match feeding.as_mut() {
                 Some(feed) => std::pin::Pin::as_mut(feed).await,
-                None => std::future::pending().await,
-            } } => { feeding = None; continue }
+                None => std::future::pending::<io::Result<()>>().await,
+            } } => { fed.map_err(Failure::Input)?; feeding = None; continue }
         };
         match event.event.as_str() {
             "started" if !args.no_stdin => {
                 let id = event.id.unwrap_or_default();
                 feeding = Some(Box::pin(feed(client, id)));
             }
-            "stdout" => pass(&event, &mut std::io::stdout())?,
-            "stderr" => pass(&event, &mut std::io::stderr())?,
+            "stdout" => pass(&event, &mut io::stdout())?,
+            "stderr" => pass(&event, &mut io::stderr())?,
             "exited" => return Ok(exit_code(&event)),
             "error" => return Err(Failure::Lost(event.detail.unwrap_or_default())),
             _ => {}
@@ -171,18 +178,24 @@ fn exit_code(event: &Event) -> ExitCode {
 }
 
 /// Uploads our standard input to its end. A command that ends or stops reading first is its own
-/// business.
-async fn feed(client: &Client, id: String) {
+/// business; input that cannot be read is not: the command would wait for its end for ever.
+async fn feed(client: &Client, id: String) -> io::Result<()> {
+    let unreadable = Arc::new(Mutex::new(None));
+    let noted = unreadable.clone();
     let stdin = ReaderStream::with_capacity(tokio::io::stdin(), STDIN_CHUNK)
         .map_ok(Frame::data)
-        .map_err(|error| -> BoxError { Box::new(error) });
+        .map_err(move |error| -> BoxError {
+            *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            "standard input cannot be read".into()
+        });
     let mut request = Request::new(StreamBody::new(stdin).boxed_unsync());
     *request.method_mut() = Method::POST;
-    let Ok(uri) = format!("/v1/processes/{id}/stdin?eof=true").parse() else { return };
+    let Ok(uri) = format!("/v1/processes/{id}/stdin?eof=true").parse() else { return Ok(()) };
     *request.uri_mut() = uri;
     if let Err(error) = client.request_apart(request).await {
         tracing::debug!(%error, "standard input was not read to its end");
     }
+    unreadable.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
 }
 
 /// Splits a body into events.

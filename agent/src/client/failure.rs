@@ -68,6 +68,9 @@ pub enum Failure {
     /// The result could not be printed.
     #[error("cannot write the result: {0}")]
     Output(#[from] io::Error),
+    /// The command's input could not be read on this side.
+    #[error("cannot read standard input: {0}; the command has been ended")]
+    Input(#[source] io::Error),
     /// Nothing came in time.
     #[error("no answer within {waited:?}")]
     Silent {

@@ -1,14 +1,19 @@
-//! Everything that a command has started: found through /proc by session and by a marker in the
-//! environment, so that children which forked twice, called setsid(2) or changed their group are
-//! found too; and ended, TERM first, KILL after a grace, until nobody is left.
+//! Everything that a command has started: found through /proc by session, by a marker in the
+//! environment and by parentage, so that children which forked twice, called setsid(2), changed
+//! their group or cleared their environment are found too; and ended, TERM first, KILL after a
+//! grace, until nobody is left.
+//!
+//! What this cannot find: a process that did all of it, setsid(2), a cleared environment and a
+//! parent that has gone, before anybody looked. It ends with the agent ([`Tree::of_all`]).
 
 use std::{
+    collections::HashSet,
     fs,
     io::Read,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 
 /// Environment variable that marks a command's processes with its id.
 pub const MARKER: &str = "WORKSPACE_EXEC_ID";
@@ -17,9 +22,18 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(20);
 /// After KILL, how long to go on before the survivors are named: only a process stuck in the
 /// kernel takes longer.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
-/// Enough of /proc/PID/stat for the session, and of /proc/PID/environ for the marker, which the
-/// agent puts first.
-const PROC_READ_LIMIT: u64 = 4096;
+/// As much of a file in /proc as is read. A shell passes its environment on in an order of its own,
+/// so the marker may be anywhere in it; the kernel takes 6 MiB at most (execve(2)).
+const PROC_READ_LIMIT: u64 = 6 << 20;
+
+/// Members that were found before: process ids, with the times they started, which tell them from
+/// successors of the same number.
+type Known = HashSet<(Pid, u64)>;
+
+/// Whether an entry of an environment sets the marker.
+pub fn is_marker(entry: &[u8]) -> bool {
+    entry.strip_prefix(MARKER.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
+}
 
 /// The processes of one command, or of all commands of this agent.
 #[derive(Debug, Clone)]
@@ -34,37 +48,49 @@ impl Tree {
         Self { session: Some(session), marker: format!("{MARKER}={id}\0").into_bytes() }
     }
 
-    /// The trees of all commands whose ids begin with `prefix`.
+    /// The trees of all commands whose ids begin with `prefix`, and whatever else is a child of this
+    /// process.
     pub fn of_all(prefix: &str) -> Self {
         Self { session: None, marker: format!("{MARKER}={prefix}").into_bytes() }
     }
 
     /// How many members are alive. A process that cannot be read has gone or is somebody else's.
     pub fn count(&self) -> usize {
-        self.members().len()
+        self.members(&mut Known::new()).len()
     }
 
-    fn members(&self) -> Vec<Member> {
-        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-        entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .filter_map(Pid::from_raw)
-            .filter_map(|pid| self.member(pid))
-            .collect()
-    }
-
-    fn member(&self, pid: Pid) -> Option<Member> {
-        let stat = Stat::read(pid)?;
-        if stat.ended {
-            return None;
+    /// The members that are alive. Those in `known` count, and the others are added to it: a child
+    /// that has cleared its environment is found by its parent, which may be gone the next time.
+    fn members(&self, known: &mut Known) -> Vec<Process> {
+        let processes = all_processes();
+        let claimed = processes.iter().filter(|process| self.claims(process, known));
+        let mut tree: HashSet<Pid> = claimed.map(|process| process.pid).collect();
+        let mut size = 0;
+        while size < tree.len() {
+            size = tree.len();
+            for process in &processes {
+                if process.parent.is_some_and(|parent| tree.contains(&parent)) {
+                    tree.insert(process.pid);
+                }
+            }
         }
-        let in_session = self.session.is_some_and(|s| stat.session == s.as_raw_nonzero().get());
+        let members = processes.into_iter().filter(|process| tree.contains(&process.pid));
+        members.inspect(|member| _ = known.insert(member.identity())).collect()
+    }
+
+    /// Whether a process is a member by what can be seen of it alone.
+    fn claims(&self, process: &Process, known: &Known) -> bool {
         let marked = || {
-            let environ = read(&format!("/proc/{}/environ", pid.as_raw_nonzero()))?;
-            self.marks(&environ).then_some(())
+            let environ = read(&format!("/proc/{}/environ", process.pid.as_raw_nonzero()));
+            environ.is_some_and(|environ| self.marks(&environ))
         };
-        (in_session || marked().is_some()).then_some(Member { pid, in_session })
+        // The agent starts nothing but commands, so every child of its own belongs to one.
+        let ours = self.session.is_none() && process.parent == Some(getpid());
+        ours || self.leads(process) || known.contains(&process.identity()) || marked()
+    }
+
+    fn leads(&self, process: &Process) -> bool {
+        self.session.is_some_and(|session| process.session == Some(session))
     }
 
     fn marks(&self, environ: &[u8]) -> bool {
@@ -78,10 +104,10 @@ impl Tree {
     /// Signals every member and says how many there were. The group is signalled as a whole as
     /// long as one member holds its number, so that a fork between two signals slips through
     /// nothing, and a number that was given away is never signalled.
-    fn signal(&self, signal: Signal) -> usize {
-        let members = self.members();
+    fn signal(&self, signal: Signal, known: &mut Known) -> usize {
+        let members = self.members(known);
         if let Some(session) = self.session
-            && members.iter().any(|member| member.in_session)
+            && members.iter().any(|member| self.leads(member))
         {
             ignore_gone(kill_process_group(session, signal));
         }
@@ -94,30 +120,26 @@ impl Tree {
     /// Ends the whole tree: TERM, `grace` to comply, KILL, and again until nobody is left. Returns
     /// how many are left after all, which is 0 unless the kernel cannot end one.
     pub async fn end(&self, grace: Duration) -> usize {
-        if self.signal(Signal::TERM) == 0 {
+        let mut known = Known::new();
+        if self.signal(Signal::TERM, &mut known) == 0 {
             return 0;
         }
         let deadline = Instant::now() + grace;
         while Instant::now() < deadline {
-            if self.count() == 0 {
+            if self.members(&mut known).is_empty() {
                 return 0;
             }
             tokio::time::sleep(SWEEP_INTERVAL.min(grace)).await;
         }
         let deadline = Instant::now() + KILL_PATIENCE;
         loop {
-            let left = self.signal(Signal::KILL);
+            let left = self.signal(Signal::KILL, &mut known);
             if left == 0 || Instant::now() >= deadline {
                 return left;
             }
             tokio::time::sleep(SWEEP_INTERVAL).await;
         }
     }
-}
-
-struct Member {
-    pid: Pid,
-    in_session: bool,
 }
 
 /// Whether a child that nobody owns may be alive: what a command leaves running is given to the
@@ -143,22 +165,42 @@ fn ignore_gone(result: rustix::io::Result<()>) {
     }
 }
 
-struct Stat {
-    ended: bool,
-    session: i32,
+/// A process that is alive.
+#[derive(Debug)]
+struct Process {
+    pid: Pid,
+    parent: Option<Pid>,
+    session: Option<Pid>,
+    /// In clock ticks since the machine started.
+    started: u64,
 }
 
-impl Stat {
-    /// State and session from proc_pid_stat(5). The name in parentheses may hold anything, so the
-    /// fields are counted from its last parenthesis.
+fn all_processes() -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Process::read(Pid::from_raw(pid)?))
+        .collect()
+}
+
+impl Process {
+    /// What proc_pid_stat(5) says, unless the process has ended. The name in parentheses may hold
+    /// anything, so the fields are counted from its last parenthesis.
     fn read(pid: Pid) -> Option<Self> {
         let text = read(&format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
         let end = text.iter().rposition(|byte| *byte == b')')?;
         let fields = std::str::from_utf8(text.get(end + 2..)?).ok()?;
         let mut fields = fields.split(' ');
         let state = fields.next()?;
-        let session = fields.nth(2)?.parse().ok()?;
-        Some(Self { ended: matches!(state, "Z" | "X"), session })
+        let parent = Pid::from_raw(fields.next()?.parse().ok()?);
+        let session = Pid::from_raw(fields.nth(1)?.parse().ok()?);
+        let started = fields.nth(15)?.parse().ok()?;
+        (!matches!(state, "Z" | "X")).then_some(Self { pid, parent, session, started })
+    }
+
+    fn identity(&self) -> (Pid, u64) {
+        (self.pid, self.started)
     }
 }
 
@@ -186,6 +228,6 @@ mod tests {
     fn this_process_is_found_by_its_session() {
         let session = rustix::process::getsid(None).unwrap();
         let tree = Tree { session: Some(session), marker: b"none\0".to_vec() };
-        assert!(tree.members().iter().any(|m| m.pid == rustix::process::getpid()));
+        assert!(tree.members(&mut Known::new()).iter().any(|m| m.pid == getpid()));
     }
 }
