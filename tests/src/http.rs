@@ -332,8 +332,9 @@ impl Client {
     /// When there is no answer.
     pub fn send(&self, method: &str, target: &str, body: &[u8]) -> Result<Response> {
         let mut connection = Connection::open(&self.endpoint)?;
-        connection.send(&self.request(method, target, body))?;
-        connection.read_response(method)
+        // A server may answer and close before it has taken the whole body.
+        let sent = connection.send(&self.request(method, target, body));
+        connection.read_response(method).or_else(|error| sent.and(Err(error)))
     }
 
     /// The bytes of a request.

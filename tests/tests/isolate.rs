@@ -134,6 +134,8 @@ fn auto_goes_on_without_isolation_and_says_so() -> Result<()> {
 /// The same command with unshare(2) refused, as the default seccomp profile of containers does.
 fn without_unshare(command: &Command) -> Command {
     let mut traced = Command::new("strace");
+    // -D: the agent, not strace, is the child that ends with the test.
+    traced.arg("-D");
     traced.args([
         "-f",
         "-o",
