@@ -10,10 +10,12 @@ use std::{
     collections::HashSet,
     fs,
     io::Read,
+    pin::pin,
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
+use tokio::time::timeout;
 
 /// Environment variable that marks a command's processes with its id.
 pub const MARKER: &str = "WORKSPACE_EXEC_ID";
@@ -117,23 +119,28 @@ impl Tree {
         members.len()
     }
 
-    /// Ends the whole tree: TERM, `grace` to comply, KILL, and again until nobody is left. Returns
-    /// how many are left after all, which is 0 unless the kernel cannot end one.
-    pub async fn end(&self, grace: Duration) -> usize {
+    /// Ends the whole tree: TERM, `grace` to comply unless `hurry` resolves before, KILL, and again
+    /// until nobody is left. Returns how many are left after all, which is 0 unless the kernel
+    /// cannot end one.
+    pub async fn end(&self, grace: Duration, hurry: impl Future<Output = ()>) -> usize {
         let mut known = Known::new();
         if self.signal(Signal::TERM, &mut known) == 0 {
             return 0;
         }
-        let deadline = Instant::now() + grace;
-        while Instant::now() < deadline {
-            if self.members(&mut known).is_empty() {
-                return 0;
+        let mut patience = pin!(timeout(grace, hurry));
+        while !self.members(&mut known).is_empty() {
+            tokio::select! {
+                _ = patience.as_mut() => return self.kill(&mut known).await,
+                () = tokio::time::sleep(SWEEP_INTERVAL) => {}
             }
-            tokio::time::sleep(SWEEP_INTERVAL.min(grace)).await;
         }
+        0
+    }
+
+    async fn kill(&self, known: &mut Known) -> usize {
         let deadline = Instant::now() + KILL_PATIENCE;
         loop {
-            let left = self.signal(Signal::KILL, &mut known);
+            let left = self.signal(Signal::KILL, known);
             if left == 0 || Instant::now() >= deadline {
                 return left;
             }
