@@ -200,8 +200,8 @@ impl Process {
         let fields = std::str::from_utf8(text.get(end + 2..)?).ok()?;
         let mut fields = fields.split(' ');
         let state = fields.next()?;
-        let parent = Pid::from_raw(fields.next()?.parse().ok()?);
-        let session = Pid::from_raw(fields.nth(1)?.parse().ok()?);
+        let parent = pid_or_none(fields.next()?);
+        let session = pid_or_none(fields.nth(1)?);
         let started = fields.nth(15)?.parse().ok()?;
         (!matches!(state, "Z" | "X")).then_some(Self { pid, parent, session, started })
     }
@@ -209,6 +209,12 @@ impl Process {
     fn identity(&self) -> (Pid, u64) {
         (self.pid, self.started)
     }
+}
+
+/// Zero is a process of another namespace; a process that is being collected at this moment has the
+/// session -1, which is no process id.
+fn pid_or_none(field: &str) -> Option<Pid> {
+    field.parse().ok().filter(|pid| *pid > 0).and_then(Pid::from_raw)
 }
 
 fn read(path: &str) -> Option<Vec<u8>> {
@@ -229,6 +235,13 @@ mod tests {
         assert!(!tree.marks(b"X=WORKSPACE_EXEC_ID=b-1\0"));
         assert!(Tree::of_all("b-").marks(b"A=1\0WORKSPACE_EXEC_ID=b-12\0"));
         assert!(!Tree::of_all("c-").marks(b"WORKSPACE_EXEC_ID=b-12\0"));
+    }
+
+    #[test]
+    fn fields_of_a_process_that_is_going_are_no_process_ids() {
+        assert_eq!(pid_or_none("-1"), None);
+        assert_eq!(pid_or_none("0"), None);
+        assert_eq!(pid_or_none("7"), Pid::from_raw(7));
     }
 
     #[test]
