@@ -3,11 +3,11 @@
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
-use tokio::{io::copy_bidirectional_with_sizes, net::UnixStream, sync::Semaphore, time::timeout};
+use tokio::{io::copy_bidirectional_with_sizes, sync::Semaphore, time::timeout};
 use workspace_common::{
     drain::Drain,
     listen::{BindError, BoundListener, ListenAddr, Listener},
-    stream::Stream,
+    stream::{Stream, connect_unix},
 };
 
 use crate::metrics::Metrics;
@@ -131,7 +131,7 @@ impl Forward {
 }
 
 async fn relay(mut client: Stream, target: &std::path::Path, metrics: &Metrics) {
-    let connected = timeout(CONNECT_TIMEOUT, UnixStream::connect(target)).await;
+    let connected = timeout(CONNECT_TIMEOUT, connect_unix(target)).await;
     let mut upstream = match connected.map_err(io::Error::from).and_then(|connected| connected) {
         Ok(upstream) => upstream,
         Err(error) => {

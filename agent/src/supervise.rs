@@ -192,7 +192,7 @@ impl Engine {
     /// Ends everything that any command of this agent has left running, and every other child of this
     /// process: the agent starts nothing else. Returns the survivors.
     pub async fn end_all(&self, grace: Duration) -> usize {
-        Tree::of_all(&format!("{}-", self.boot)).end(grace).await
+        Tree::of_all(&format!("{}-", self.boot)).end(grace, std::future::pending()).await
     }
 }
 

@@ -181,6 +181,21 @@ async fn the_limit_and_the_drain_refuse_new_commands() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_cut_leaves_no_grace() {
+    let (engine, trigger) = engine(1);
+    let script = "trap '' TERM; while :; do sleep 600; done";
+    let request = Request { kill_grace: Duration::from_secs(3600), ..shell(script) };
+    let outputs = Outputs { stdout: Kept::default(), stderr: Kept::default() };
+    let running = engine.start(request, outputs).unwrap();
+    trigger.start();
+    trigger.cut();
+    trigger.finished().await;
+    let (outcome, _) = running.wait().await.unwrap();
+    assert!(outcome.ended.unwrap().status.signal().is_some());
+    assert_eq!(outcome.left_running, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_one_of_many_short_commands_reports_its_own_status() {
     let (engine, _trigger) = engine(64);
     let engine = &engine;

@@ -8,9 +8,13 @@ use std::{fmt, io, path::PathBuf, str::FromStr};
 use http::{HeaderValue, Request, Response, header};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
-use crate::{body::Body, stream::Stream, token::BearerToken};
+use crate::{
+    body::Body,
+    stream::{Stream, connect_unix},
+    token::BearerToken,
+};
 
 /// Where the server is: `unix:/path`, or `http://HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,7 +152,7 @@ impl Client {
 
     async fn connect(&self) -> Result<http1::SendRequest<Body>, ClientError> {
         let connected = match &self.endpoint {
-            Endpoint::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+            Endpoint::Unix(path) => connect_unix(path).await.map(Stream::Unix),
             Endpoint::Http(authority) => TcpStream::connect(authority).await.map(Stream::tcp),
         };
         let stream = connected

@@ -114,6 +114,7 @@ where
     let builder = connection_builder(header_timeout);
     let begun = Arc::new(AtomicBool::new(false));
     let silence = silence(header_timeout, begun.clone());
+    let seen = begun.clone();
     let service = service_fn(move |request| {
         begun.store(true, Ordering::Relaxed);
         let response = handler(request);
@@ -125,6 +126,10 @@ where
         ended = connection.as_mut() => ended,
         () = silence => return,
         () = drain.started() => {
+            // Nothing is cut short here, and a client that is silent must not hold the stop up.
+            if !seen.load(Ordering::Relaxed) {
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = connection.as_mut() => ended,
@@ -225,6 +230,25 @@ mod tests {
             // Returns when the server has closed; each needs the one place that the last one had.
             exchange(&dir, start).await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_request_does_not_hold_the_stop_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let (trigger, drain) = drain::channel();
+        let options = ServeOptions::new(8, Duration::from_secs(3600));
+        let handler = |_request, _peer| async { Response::new(body::empty()) };
+        drain.spawn(serve(listener(&dir), options, drain.clone(), handler));
+        let mut clients = Vec::new();
+        for start in ["", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HT"] {
+            let mut client = UnixStream::connect(dir.path().join("s")).await.unwrap();
+            client.write_all(start.as_bytes()).await.unwrap();
+            clients.push(client);
+        }
+        // Connections are accepted in order: when this is answered, the others have been.
+        exchange(&dir, "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+        trigger.start();
+        trigger.finished().await;
     }
 
     #[tokio::test]

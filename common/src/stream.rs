@@ -3,8 +3,10 @@
 use std::{
     fmt, io,
     net::SocketAddr,
+    path::Path,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
@@ -28,6 +30,27 @@ impl Stream {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
         Self::Tcp(stream)
+    }
+}
+
+/// How long to wait before asking a full queue for a place again.
+const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(5);
+
+/// Connects to a Unix socket, waiting while its queue is full.
+///
+/// A blocking connect(2) waits for a place; one that does not block fails with EAGAIN, and there is
+/// no event to wait for (unix(7)). How long to wait is the caller's: drop the future.
+///
+/// # Errors
+/// As connect(2).
+pub async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(QUEUE_FULL_PAUSE).await;
+            }
+            connected => return connected,
+        }
     }
 }
 
@@ -117,5 +140,41 @@ impl AsyncWrite for Stream {
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_queue_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+                .unwrap();
+        bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        listen(&socket, 0).unwrap();
+        let mut waiting = Vec::new();
+        let full = loop {
+            match UnixStream::connect(&path).await {
+                Ok(stream) => waiting.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        let make_room = async {
+            // The other future has met the full queue by the time this one runs.
+            tokio::task::yield_now().await;
+            listener.accept().unwrap()
+        };
+        let (connected, _) = tokio::join!(connect_unix(&path), make_room);
+        connected.unwrap();
     }
 }

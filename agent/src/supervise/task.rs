@@ -100,7 +100,7 @@ pub(super) async fn run<W: OutputSink>(job: Job, mut outputs: Outputs<W>) -> (Ou
     let (ended, left_running) = match event {
         Event::Exited(ended) => (ended, remaining(&job.tree, &job.reaper)),
         Event::Deadline | Event::Cancelled => {
-            let survivors = moving.beside(job.tree.end(job.kill_grace)).await;
+            let survivors = moving.beside(job.tree.end(job.kill_grace, job.drain.cut())).await;
             let ended = tokio::time::timeout(EXIT_AFTER_KILL, &mut exit).await;
             (ended.ok().and_then(Result::ok), survivors)
         }

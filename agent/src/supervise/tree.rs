@@ -10,10 +10,12 @@ use std::{
     collections::HashSet,
     fs,
     io::Read,
+    pin::pin,
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
+use tokio::time::timeout;
 
 /// Environment variable that marks a command's processes with its id.
 pub const MARKER: &str = "WORKSPACE_EXEC_ID";
@@ -117,23 +119,28 @@ impl Tree {
         members.len()
     }
 
-    /// Ends the whole tree: TERM, `grace` to comply, KILL, and again until nobody is left. Returns
-    /// how many are left after all, which is 0 unless the kernel cannot end one.
-    pub async fn end(&self, grace: Duration) -> usize {
+    /// Ends the whole tree: TERM, `grace` to comply unless `hurry` resolves before, KILL, and again
+    /// until nobody is left. Returns how many are left after all, which is 0 unless the kernel
+    /// cannot end one.
+    pub async fn end(&self, grace: Duration, hurry: impl Future<Output = ()>) -> usize {
         let mut known = Known::new();
         if self.signal(Signal::TERM, &mut known) == 0 {
             return 0;
         }
-        let deadline = Instant::now() + grace;
-        while Instant::now() < deadline {
-            if self.members(&mut known).is_empty() {
-                return 0;
+        let mut patience = pin!(timeout(grace, hurry));
+        while !self.members(&mut known).is_empty() {
+            tokio::select! {
+                _ = patience.as_mut() => return self.kill(&mut known).await,
+                () = tokio::time::sleep(SWEEP_INTERVAL) => {}
             }
-            tokio::time::sleep(SWEEP_INTERVAL.min(grace)).await;
         }
+        0
+    }
+
+    async fn kill(&self, known: &mut Known) -> usize {
         let deadline = Instant::now() + KILL_PATIENCE;
         loop {
-            let left = self.signal(Signal::KILL, &mut known);
+            let left = self.signal(Signal::KILL, known);
             if left == 0 || Instant::now() >= deadline {
                 return left;
             }
@@ -193,8 +200,8 @@ impl Process {
         let fields = std::str::from_utf8(text.get(end + 2..)?).ok()?;
         let mut fields = fields.split(' ');
         let state = fields.next()?;
-        let parent = Pid::from_raw(fields.next()?.parse().ok()?);
-        let session = Pid::from_raw(fields.nth(1)?.parse().ok()?);
+        let parent = pid_or_none(fields.next()?);
+        let session = pid_or_none(fields.nth(1)?);
         let started = fields.nth(15)?.parse().ok()?;
         (!matches!(state, "Z" | "X")).then_some(Self { pid, parent, session, started })
     }
@@ -202,6 +209,12 @@ impl Process {
     fn identity(&self) -> (Pid, u64) {
         (self.pid, self.started)
     }
+}
+
+/// Zero is a process of another namespace; a process that is being collected at this moment has the
+/// session -1, which is no process id.
+fn pid_or_none(field: &str) -> Option<Pid> {
+    field.parse().ok().filter(|pid| *pid > 0).and_then(Pid::from_raw)
 }
 
 fn read(path: &str) -> Option<Vec<u8>> {
@@ -222,6 +235,13 @@ mod tests {
         assert!(!tree.marks(b"X=WORKSPACE_EXEC_ID=b-1\0"));
         assert!(Tree::of_all("b-").marks(b"A=1\0WORKSPACE_EXEC_ID=b-12\0"));
         assert!(!Tree::of_all("c-").marks(b"WORKSPACE_EXEC_ID=b-12\0"));
+    }
+
+    #[test]
+    fn fields_of_a_process_that_is_going_are_no_process_ids() {
+        assert_eq!(pid_or_none("-1"), None);
+        assert_eq!(pid_or_none("0"), None);
+        assert_eq!(pid_or_none("7"), Pid::from_raw(7));
     }
 
     #[test]
