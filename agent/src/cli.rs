@@ -88,7 +88,11 @@ pub struct ServeArgs {
     pub token_file: Option<PathBuf>,
 
     /// Serve on a non-loopback TCP address without a token: anybody who reaches it runs commands
-    #[arg(long, env = "WORKSPACE_AGENT_INSECURE_NO_AUTH")]
+    #[arg(
+        long,
+        env = "WORKSPACE_AGENT_INSECURE_NO_AUTH",
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
     pub insecure_no_auth: bool,
 
     /// Proxy URL in the environment of commands [default: the first --forward]
@@ -111,7 +115,7 @@ pub struct ServeArgs {
     #[arg(long, env = "WORKSPACE_AGENT_HEADER_TIMEOUT", value_name = "TIME", default_value = "120s", value_parser = parse_duration)]
     pub header_timeout: Duration,
 
-    /// How long running work may go on after SIGTERM
+    /// How long the stop may take: after SIGTERM commands are ended, and calls may finish
     #[arg(long, env = "WORKSPACE_AGENT_DRAIN_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     pub drain_timeout: Duration,
 

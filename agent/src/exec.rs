@@ -22,13 +22,10 @@ use self::{
     output::{HeadTail, Kept},
     request::{Defaults, ExecRequest},
 };
-use crate::{
-    metrics::{CommandEnd, Metrics},
-    supervise::{
-        Engine, Refusal, Running,
-        spawn::StartError,
-        task::{Outcome, OutputSink, Outputs},
-    },
+use crate::supervise::{
+    Engine, Refusal, Running,
+    spawn::StartError,
+    task::{Outcome, OutputSink, Outputs},
 };
 
 /// The largest body of `POST /v1/exec`. Larger input goes through an open standard input.
@@ -43,8 +40,6 @@ pub struct ExecContext {
     pub engine: Engine,
     /// What requests leave out.
     pub defaults: Defaults,
-    /// Where commands are counted.
-    pub metrics: Arc<Metrics>,
 }
 
 /// The forms in which a command's output is sent.
@@ -112,7 +107,6 @@ async fn buffered(
     let running = start(context, request, outputs)?;
     let (id, pid) = (running.id.clone(), running.pid);
     let (outcome, outputs) = running.wait().await.map_err(|error| internal(&error))?;
-    count(&context.metrics, &outcome);
     let mut reply = outcome_fields(&id, pid, &outcome);
     put_output(&mut reply, "stdout", outputs.stdout.finish());
     put_output(&mut reply, "stderr", outputs.stderr.finish());
@@ -133,10 +127,7 @@ fn start<W: OutputSink>(
     request: ExecRequest,
     outputs: Outputs<W>,
 ) -> Result<Running<W>, Problem> {
-    context.engine.start(request.command, outputs).map_err(|refusal| {
-        context.metrics.command_ended(CommandEnd::Refused, 0.0);
-        refused(&refusal)
-    })
+    context.engine.start(request.command, outputs).map_err(|refusal| refused(&refusal))
 }
 
 /// What a command that did not start is answered: never an invented exit code.
@@ -168,16 +159,6 @@ fn internal(error: &tokio::task::JoinError) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
 }
 
-fn count(metrics: &Metrics, outcome: &Outcome) {
-    let success = outcome.ended.is_some_and(|ended| ended.status.success());
-    let end = match (outcome.timed_out, success) {
-        (true, _) => CommandEnd::TimedOut,
-        (false, true) => CommandEnd::Success,
-        (false, false) => CommandEnd::Failure,
-    };
-    metrics.command_ended(end, outcome.duration.as_secs_f64());
-}
-
 /// What both forms of the reply say about the end.
 fn outcome_fields(id: &str, pid: i32, outcome: &Outcome) -> Map<String, Value> {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -194,7 +175,7 @@ fn outcome_fields(id: &str, pid: i32, outcome: &Outcome) -> Map<String, Value> {
         ("pid".into(), pid.into()),
         ("exit_code".into(), ended.and_then(|ended| ended.status.code()).into()),
         ("signal".into(), ended.and_then(|ended| ended.status.signal()).map(signal_name).into()),
-        ("timed_out".into(), outcome.timed_out.into()),
+        ("timed_out".into(), outcome.timed_out().into()),
         ("duration_ms".into(), millis(outcome.duration).into()),
         ("usage".into(), usage.into()),
         ("left_running".into(), outcome.left_running.into()),

@@ -1,6 +1,8 @@
 //! What the agent counts, in the Prometheus text format. Labels are bounded: none holds anything
 //! that a caller chose.
 
+use std::time::Duration;
+
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder, core::Collector,
@@ -32,8 +34,8 @@ pub enum CommandEnd {
     Failure,
     /// The deadline.
     TimedOut,
-    /// It never started.
-    Refused,
+    /// Its client went away, or the agent is stopping.
+    Cancelled,
 }
 
 impl CommandEnd {
@@ -42,7 +44,7 @@ impl CommandEnd {
             Self::Success => "success",
             Self::Failure => "failure",
             Self::TimedOut => "timed_out",
-            Self::Refused => "refused",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -87,12 +89,15 @@ impl Metrics {
         })
     }
 
-    /// Counts a command and how long it took.
-    pub fn command_ended(&self, end: CommandEnd, seconds: f64) {
+    /// Counts a command that has run, and for how long.
+    pub fn command_ended(&self, end: CommandEnd, duration: Duration) {
         self.commands.with_label_values(&[end.label()]).inc();
-        if end != CommandEnd::Refused {
-            self.durations.observe(seconds);
-        }
+        self.durations.observe(duration.as_secs_f64());
+    }
+
+    /// Counts a command that did not start.
+    pub fn command_refused(&self) {
+        self.commands.with_label_values(&["refused"]).inc();
     }
 
     /// Counts an answered request.
@@ -162,8 +167,8 @@ mod tests {
     #[test]
     fn what_happened_is_counted() {
         let metrics = Metrics::new().unwrap();
-        metrics.command_ended(CommandEnd::Success, 0.01);
-        metrics.command_ended(CommandEnd::Refused, 0.0);
+        metrics.command_ended(CommandEnd::Success, Duration::from_millis(10));
+        metrics.command_refused();
         metrics.network_is(Network::Private);
         let text = metrics.text();
         assert!(text.contains("workspace_agent_commands_total{end=\"success\"} 1"), "{text}");

@@ -125,15 +125,17 @@ fn environment(
 
 async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     let mut signals = StopSignals::install().context("cannot handle signals")?;
-    let (trigger, drain) = drain::channel();
+    // Commands and forwards stop first. Until they have, everything else is served: probes see the
+    // stop, and the work can still be fetched.
+    let (work_trigger, drain) = drain::channel();
+    let (calls_trigger, calls) = drain::channel();
     let metrics = Arc::new(Metrics::new().context("cannot register the metrics")?);
     metrics.network_is(prepared.network);
     let reaper = Reaper::start(&drain).context("cannot handle SIGCHLD")?;
     let info = info(args, &prepared);
     let exec = Arc::new(ExecContext {
-        engine: Engine::new(reaper, drain.clone(), usize::try_from(args.max_processes)?),
+        engine: Engine::new(reaper, drain.clone(), metrics.clone(), args.max_processes),
         defaults: Defaults { root: args.root.clone(), environment: prepared.environment },
-        metrics: metrics.clone(),
     });
     for forward in prepared.forwards {
         forward.start(&drain, &metrics).context("cannot start a forward")?;
@@ -152,9 +154,10 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     let max_connections = usize::try_from(args.max_connections)?;
     let options = ServeOptions::new(max_connections, args.header_timeout);
     for listener in prepared.listeners {
-        start_listener(listener, &options, &drain, agent.clone())?;
+        start_listener(listener, &options, &calls, agent.clone())?;
     }
-    trigger.stop_on(&mut signals, args.drain_timeout).await;
+    let stages = [&work_trigger, &calls_trigger];
+    drain::stop_in_order(&stages, &mut signals, args.drain_timeout).await;
     let survivors = exec.engine.end_all(LEFTOVER_GRACE).await;
     tracing::info!(survivors, "stopped");
     Ok(())

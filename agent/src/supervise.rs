@@ -26,6 +26,8 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use workspace_common::drain::Drain;
 
+use crate::metrics::Metrics;
+
 use self::{
     reap::Reaper,
     spawn::{CommandSpec, StartError, env_entry},
@@ -81,6 +83,7 @@ pub struct Engine {
     drain: Drain,
     slots: Arc<Semaphore>,
     limit: usize,
+    metrics: Arc<Metrics>,
     boot: String,
     started: AtomicU64,
     stdins: Arc<Stdins>,
@@ -99,12 +102,14 @@ pub struct Running<W> {
 
 impl Engine {
     /// An engine that runs at most `limit` commands at once.
-    pub fn new(reaper: Reaper, drain: Drain, limit: usize) -> Self {
+    pub fn new(reaper: Reaper, drain: Drain, metrics: Arc<Metrics>, limit: u32) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self {
             reaper,
             drain,
             slots: Arc::new(Semaphore::new(limit)),
             limit,
+            metrics,
             boot: format!("{:08x}", fastrand::u32(..)),
             started: AtomicU64::new(0),
             stdins: Arc::default(),
@@ -116,6 +121,14 @@ impl Engine {
     /// # Errors
     /// When it cannot start; then nothing is left of it.
     pub fn start<W: OutputSink>(
+        &self,
+        request: Request,
+        outputs: Outputs<W>,
+    ) -> Result<Running<W>, Refusal> {
+        self.try_start(request, outputs).inspect_err(|_refusal| self.metrics.command_refused())
+    }
+
+    fn try_start<W: OutputSink>(
         &self,
         mut request: Request,
         outputs: Outputs<W>,
@@ -147,8 +160,10 @@ impl Engine {
             drain: self.drain.clone(),
             reaper: self.reaper.clone(),
         };
+        let metrics = self.metrics.clone();
         let done = self.drain.spawn(async move {
             let result = task::run(job, outputs).await;
+            metrics.command_ended(result.0.counted_as(), result.0.duration);
             drop((slot, registration));
             result
         });

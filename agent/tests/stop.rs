@@ -2,14 +2,17 @@
 //!
 //! In a test program of its own: every child of its process is ended.
 
-use std::{ffi::CString, time::Duration};
+use std::{ffi::CString, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use workspace_agent::supervise::{
-    Engine, Request, Stdin,
-    reap::Reaper,
-    spawn::CommandSpec,
-    task::{OutputSink, Outputs},
+use workspace_agent::{
+    metrics::Metrics,
+    supervise::{
+        Engine, Request, Stdin,
+        reap::Reaper,
+        spawn::CommandSpec,
+        task::{OutputSink, Outputs},
+    },
 };
 use workspace_common::drain;
 
@@ -32,7 +35,8 @@ fn alive(pid: &str) -> bool {
 async fn what_commands_have_left_running_ends_with_the_agent() {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
     let (_trigger, drain) = drain::channel();
-    let engine = Engine::new(Reaper::start(&drain).unwrap(), drain, 8);
+    let engine =
+        Engine::new(Reaper::start(&drain).unwrap(), drain, Arc::new(Metrics::new().unwrap()), 8);
     // The second is an orphan without the marker, in a session of its own.
     let script = "sleep 600 & echo $!; \
                   env -i setsid /bin/sh -c 'sleep 600 > /dev/null & echo $!'";

@@ -5,15 +5,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{ffi::CString, os::unix::process::ExitStatusExt, time::Duration};
+use std::{ffi::CString, os::unix::process::ExitStatusExt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use workspace_agent::supervise::{
-    Engine, Refusal, Request, Stdin,
-    reap::Reaper,
-    spawn::CommandSpec,
-    task::{Outcome, OutputSink, Outputs},
+use workspace_agent::{
+    metrics::Metrics,
+    supervise::{
+        Engine, Refusal, Request, Stdin,
+        reap::Reaper,
+        spawn::CommandSpec,
+        task::{Outcome, OutputSink, Outputs},
+    },
 };
 use workspace_common::drain::{self, Drain};
 
@@ -28,10 +31,10 @@ impl OutputSink for Kept {
     async fn finish(&mut self) {}
 }
 
-fn engine(limit: usize) -> (Engine, drain::DrainTrigger) {
+fn engine(limit: u32) -> (Engine, drain::DrainTrigger) {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
     let (trigger, drain) = drain::channel();
-    (Engine::new(shared_reaper(&drain), drain, limit), trigger)
+    (Engine::new(shared_reaper(&drain), drain, Arc::new(Metrics::new().unwrap()), limit), trigger)
 }
 
 /// Statuses of children belong to the process, so all tests of this binary share one collector,
@@ -83,7 +86,7 @@ async fn output_and_exit_code_are_passed_on() {
     assert_eq!(outcome.ended.unwrap().status.code(), Some(3));
     assert_eq!((&outputs.stdout.0[..], &outputs.stderr.0[..]), (&b"out\n"[..], &b"err\n"[..]));
     assert_eq!(outcome.left_running, 0);
-    assert!(!outcome.timed_out);
+    assert!(!outcome.timed_out());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,7 +152,7 @@ async fn a_deadline_ends_the_whole_tree_even_what_ignores_term_or_left_the_sessi
                   echo $$; while :; do sleep 600; done";
     let request = Request { timeout: Some(Duration::from_millis(500)), ..shell(script) };
     let (outcome, outputs) = run(&engine, request).await;
-    assert!(outcome.timed_out);
+    assert!(outcome.timed_out());
     assert_eq!(outcome.left_running, 0);
     let text = String::from_utf8(outputs.stdout.0).unwrap();
     let pids: Vec<&str> = text.split_whitespace().collect();
@@ -176,7 +179,7 @@ async fn the_limit_and_the_drain_refuse_new_commands() {
     assert!(matches!(engine.start(shell("true"), outputs()), Err(Refusal::TooMany(1))));
     trigger.start();
     let (outcome, _) = first.wait().await.unwrap();
-    assert!(!outcome.timed_out);
+    assert!(!outcome.timed_out());
     assert!(matches!(engine.start(shell("true"), outputs()), Err(Refusal::Draining)));
 }
 

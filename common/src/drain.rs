@@ -131,21 +131,42 @@ impl DrainTrigger {
         self.tasks.wait().await;
     }
 
-    /// Waits for SIGTERM or SIGINT, then stops in order: drain, at most `patience` long; a second
-    /// signal or the deadline cuts what is left.
+    /// [`stop_in_order`] with this one stage.
     pub async fn stop_on(&self, signals: &mut StopSignals, patience: Duration) {
-        let name = signals.next().await;
-        tracing::info!(signal = name, patience_ms = patience.as_millis(), "stopping");
-        self.start();
-        tokio::select! {
-            () = self.finished() => return,
-            name = signals.next() => tracing::warn!(signal = name, "second signal: stopping now"),
-            () = tokio::time::sleep(patience) => tracing::warn!("drain deadline passed"),
+        stop_in_order(&[self], signals, patience).await;
+    }
+}
+
+/// Waits for SIGTERM or SIGINT, then stops the stages one after the other: each begins to drain when
+/// nothing of the one before is left. `patience` is for all of them together; after it, or on a
+/// second signal, whatever is left is cut.
+pub async fn stop_in_order(
+    stages: &[&DrainTrigger],
+    signals: &mut StopSignals,
+    patience: Duration,
+) {
+    let name = signals.next().await;
+    tracing::info!(signal = name, patience_ms = patience.as_millis(), "stopping");
+    let orderly = async {
+        for stage in stages {
+            stage.start();
+            stage.finished().await;
         }
-        self.cut();
-        if timeout(CUT_GRACE, self.finished()).await.is_err() {
-            tracing::warn!(tasks = self.tasks.len(), "ending with tasks still running");
+    };
+    tokio::select! {
+        () = orderly => return,
+        name = signals.next() => tracing::warn!(signal = name, "second signal: stopping now"),
+        () = tokio::time::sleep(patience) => tracing::warn!("drain deadline passed"),
+    }
+    stages.iter().for_each(|stage| stage.cut());
+    let finished = async {
+        for stage in stages {
+            stage.finished().await;
         }
+    };
+    if timeout(CUT_GRACE, finished).await.is_err() {
+        let tasks: usize = stages.iter().map(|stage| stage.tasks.len()).sum();
+        tracing::warn!(tasks, "ending with tasks still running");
     }
 }
 

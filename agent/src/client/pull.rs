@@ -31,6 +31,7 @@ use crate::{
 /// point, and nothing is written through one; nothing here is removed. Exit code 3 means that some
 /// files could not be read
 #[derive(Debug, Clone, Args)]
+#[command(override_usage = "workspace-agent pull [OPTIONS] [REMOTE] DIR")]
 pub struct PullArgs {
     /// What to copy, relative to the workspace's root (the root itself if only one is given), and
     /// the directory on this machine that it goes to

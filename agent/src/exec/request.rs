@@ -134,7 +134,7 @@ fn no_nul(what: &str, text: String) -> Result<CString, Problem> {
 fn cwd(cwd: Option<String>, root: &Path) -> Result<std::path::PathBuf, Problem> {
     let cwd = cwd.unwrap_or_default();
     if cwd.contains('\0') {
-        return Err(Problem::bad_request("bad_cwd", "cwd holds a NUL byte"));
+        return Err(Problem::bad_request("bad_command", "cwd holds a NUL byte"));
     }
     // An absolute path replaces the root, as it would in a shell.
     Ok(root.join(cwd))
@@ -213,7 +213,7 @@ mod tests {
             (r#"{"argv":[]}"#, "bad_command"),
             (r#"{"argv":["a"],"shell":"b"}"#, "bad_command"),
             (r#"{"argv":["a\u0000b"]}"#, "bad_command"),
-            (r#"{"argv":["a"],"cwd":"\u0000"}"#, "bad_cwd"),
+            (r#"{"argv":["a"],"cwd":"\u0000"}"#, "bad_command"),
             (r#"{"argv":["a"],"env":{"A=B":"c"}}"#, "bad_environment"),
             (r#"{"argv":["a"],"env":{"":"c"}}"#, "bad_environment"),
             (r#"{"argv":["a"],"stdin":"x","stdin_open":true}"#, "bad_stdin"),

@@ -15,7 +15,7 @@ use workspace_common::{
 };
 
 use super::{
-    ExecContext, NDJSON, count,
+    ExecContext, NDJSON,
     event::{Channel, Encoder, line},
     outcome_fields,
     request::ExecRequest,
@@ -70,13 +70,12 @@ pub(super) fn answer(
     if lines.try_send(line(&started)).is_err() {
         tracing::error!("a new queue is full");
     }
-    let context = context.clone();
-    context.engine.drain().spawn(follow(context.clone(), running, lines));
+    context.engine.drain().spawn(follow(running, lines));
     Ok(response(queue))
 }
 
 /// Waits for the end of the command or of the client, whichever comes first.
-async fn follow(context: Arc<ExecContext>, running: Running<Events>, lines: mpsc::Sender<Bytes>) {
+async fn follow(running: Running<Events>, lines: mpsc::Sender<Bytes>) {
     let (id, pid) = (running.id.clone(), running.pid);
     let ended = tokio::select! {
         ended = running.wait() => ended,
@@ -85,7 +84,6 @@ async fn follow(context: Arc<ExecContext>, running: Running<Events>, lines: mpsc
     };
     let last = match ended {
         Ok((outcome, outputs)) => {
-            count(&context.metrics, &outcome);
             let mut event = outcome_fields(&id, pid, &outcome);
             event.insert("event".into(), "exited".into());
             event.insert("stdout_bytes".into(), outputs.stdout.encoder.offset().into());

@@ -25,7 +25,7 @@ use super::{
     spawn::Spawned,
     tree::{self, Tree},
 };
-use crate::sys::Ended;
+use crate::{metrics::CommandEnd, sys::Ended};
 
 /// How long the kernel may take to report the end of a leader after its tree has ended.
 const EXIT_AFTER_KILL: Duration = Duration::from_secs(1);
@@ -75,12 +75,41 @@ pub(super) struct Job {
 pub struct Outcome {
     /// Status and usage; absent only if the kernel could not end the leader.
     pub ended: Option<Ended>,
-    /// Whether the deadline ended it.
-    pub timed_out: bool,
+    /// What made it end.
+    pub cause: Cause,
     /// From the start to the end.
     pub duration: Duration,
     /// Descendants alive after a normal end, or survivors of a kill.
     pub left_running: usize,
+}
+
+/// What made a command end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// It ended by itself.
+    Exit,
+    /// Its deadline.
+    Deadline,
+    /// Its client went away, or the agent is stopping.
+    Cancelled,
+}
+
+impl Outcome {
+    /// Whether the deadline ended it.
+    pub fn timed_out(&self) -> bool {
+        self.cause == Cause::Deadline
+    }
+
+    /// How it is counted.
+    pub fn counted_as(&self) -> CommandEnd {
+        let success = self.ended.is_some_and(|ended| ended.status.success());
+        match (self.cause, success) {
+            (Cause::Deadline, _) => CommandEnd::TimedOut,
+            (Cause::Cancelled, _) => CommandEnd::Cancelled,
+            (Cause::Exit, true) => CommandEnd::Success,
+            (Cause::Exit, false) => CommandEnd::Failure,
+        }
+    }
 }
 
 enum Event {
@@ -117,8 +146,12 @@ pub(super) async fn run<W: OutputSink>(job: Job, mut outputs: Outputs<W>) -> (Ou
     if held_open {
         drain_to_sink(&job.drain, process);
     }
-    let timed_out = matches!(event, Event::Deadline);
-    (Outcome { ended, timed_out, duration, left_running }, outputs)
+    let cause = match event {
+        Event::Exited(_) => Cause::Exit,
+        Event::Deadline => Cause::Deadline,
+        Event::Cancelled => Cause::Cancelled,
+    };
+    (Outcome { ended, cause, duration, left_running }, outputs)
 }
 
 /// The movement of data, which goes on beside whatever decides about the process, and the answer it
