@@ -39,6 +39,7 @@ use query::Query;
 use read::OpenFile;
 use remove::Reach;
 use root::Opened;
+use transfer::Transfers;
 use write::{Durability, WriteOptions, Written};
 
 /// What the file calls need.
@@ -48,12 +49,14 @@ pub struct FilesContext {
     pub root: Arc<Root>,
     /// Most bytes that one upload may have.
     pub max_upload_bytes: u64,
+    /// Places for uploads and listings.
+    pub transfers: Transfers,
 }
 
 impl FilesContext {
-    /// A context without a limit but the disk's.
-    pub fn new(root: Arc<Root>) -> Self {
-        Self { root, max_upload_bytes: u64::MAX }
+    /// A context without a limit of size but the disk's.
+    pub fn new(root: Arc<Root>, transfers: Transfers) -> Self {
+        Self { root, max_upload_bytes: u64::MAX, transfers }
     }
 }
 
@@ -102,7 +105,11 @@ async fn get(context: &FilesContext, path: WorkspacePath) -> Result<Response<Bod
         Loaded::File(file) => Ok(file.answer()),
         Loaded::Directory(directory) => {
             let (outlet, body) = transfer::download();
-            tokio::task::spawn_blocking(move || list::write_listing(&path, directory, outlet));
+            let place = context.transfers.begin()?;
+            tokio::task::spawn_blocking(move || {
+                list::write_listing(&path, directory, outlet);
+                drop(place);
+            });
             Ok(json_response(StatusCode::OK, body))
         }
     }
@@ -131,7 +138,12 @@ where
     let (feed, intake) = transfer::upload();
     let root = Arc::clone(&context.root);
     let shown = String::from_utf8_lossy(path.as_bytes()).into_owned();
-    let writing = blocking(move || write::write(&root, &path, options, intake));
+    let place = context.transfers.begin()?;
+    let writing = blocking(move || {
+        let written = write::write(&root, &path, options, intake);
+        drop(place);
+        written
+    });
     let (written, ()) = tokio::join!(writing, feed.pump(request.into_body()));
     Ok(written_response(&shown, &written??))
 }

@@ -88,6 +88,10 @@ pub fn enter(wanted: Wanted) -> Result<Network, IsolationError> {
     if wanted == Wanted::Off {
         return Ok(inherited());
     }
+    if wanted == Wanted::Auto && user_namespaces_are_hollow() {
+        tracing::warn!("AppArmor restricts user namespaces here: no private network namespace");
+        return Ok(inherited());
+    }
     // Afterwards the kernel shows the overflow ids until they are mapped.
     let ids = (getuid(), getgid());
     match sys::unshare_user_and_network() {
@@ -104,6 +108,13 @@ pub fn enter(wanted: Wanted) -> Result<Network, IsolationError> {
     // From here on there is no way back: a failure ends the process, whatever was wanted.
     settle(ids)?;
     Ok(Network::Private)
+}
+
+/// Whether unshare(2) would succeed and leave us without the right to map our ids: Ubuntu's AppArmor
+/// does that to unprivileged processes. There is no way back from there, so it is asked before.
+fn user_namespaces_are_hollow() -> bool {
+    let restricted = fs::read_to_string("/proc/sys/kernel/apparmor_restrict_unprivileged_userns");
+    !getuid().is_root() && restricted.is_ok_and(|value| value.trim() == "1")
 }
 
 fn settle(ids: (Uid, Gid)) -> Result<(), IsolationError> {

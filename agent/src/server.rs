@@ -19,7 +19,7 @@ use crate::{
     cli::ServeArgs,
     environment::Environment,
     exec::{ExecContext, request::Defaults},
-    files::{FilesContext, Root},
+    files::{FilesContext, Root, transfer::Transfers},
     forward::BoundForward,
     isolate::{self, Network},
     metrics::Metrics,
@@ -35,8 +35,10 @@ const HIGHEST_INHERITED: i32 = 1024;
 const MAX_SWEPT_ENTRIES: u64 = 100_000;
 /// Time between TERM and KILL for what commands have left running, when the agent stops.
 const LEFTOVER_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
-/// Threads for file calls at once. Each needs memory of its own, and two cores need few.
-const BLOCKING_THREADS: usize = 32;
+/// Transfers at once. Each holds a blocking thread for as long as its client takes.
+const MAX_TRANSFERS: usize = 64;
+/// Blocking threads: those of all transfers, and some for the quick file calls beside them.
+const BLOCKING_THREADS: usize = MAX_TRANSFERS + 32;
 
 /// Everything that was set up while the process had one thread.
 struct Prepared {
@@ -141,10 +143,11 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
         forward.start(&drain, &metrics).context("cannot start a forward")?;
     }
     sweep(&drain, prepared.root.clone());
+    let transfers = Transfers::new(MAX_TRANSFERS);
     let agent = Arc::new(Agent {
         exec: exec.clone(),
-        files: FilesContext::new(prepared.root.clone()),
-        sync: SyncContext::new(prepared.root),
+        files: FilesContext::new(prepared.root.clone(), transfers.clone()),
+        sync: SyncContext::new(prepared.root, transfers),
         metrics,
         token: prepared.token,
         drain: drain.clone(),

@@ -24,7 +24,7 @@ use workspace_common::{
 use crate::files::{
     Root, blocking, json_response, method_not_allowed,
     query::Query,
-    transfer::{self, Outlet},
+    transfer::{self, Outlet, Transfers},
 };
 use archive::Report;
 use exclude::{Defaults, ExcludeError, Exclusions};
@@ -41,12 +41,14 @@ pub struct SyncContext {
     pub root: Arc<Root>,
     /// What one push may hold.
     pub limits: Limits,
+    /// Places for pushes and pulls.
+    pub transfers: Transfers,
 }
 
 impl SyncContext {
     /// A context with the default limits.
-    pub fn new(root: Arc<Root>) -> Self {
-        Self { root, limits: Limits::default() }
+    pub fn new(root: Arc<Root>, transfers: Transfers) -> Self {
+        Self { root, limits: Limits::default(), transfers }
     }
 }
 
@@ -80,10 +82,13 @@ where
     query.finish()?;
     expect_plain_tar(request.headers())?;
     let (feed, intake) = transfer::upload();
-    let SyncContext { root, limits } = context.clone();
+    let place = context.transfers.begin()?;
+    let (root, limits) = (Arc::clone(&context.root), context.limits);
     let unpacking = blocking(move || {
         let target = root.create_subroot(&path)?;
-        unpack::unpack(&target, limits, intake, &mut |_| {})
+        let unpacked = unpack::unpack(&target, limits, intake, &mut |_| {});
+        drop(place);
+        unpacked
     });
     // The request is read to its end in any case, or a client that still sends would see a broken
     // pipe instead of the answer.
@@ -101,7 +106,11 @@ async fn pull(context: &SyncContext, query: Option<&str>) -> Result<Response<Bod
     let root = Arc::clone(&context.root);
     let source = blocking(move || root.subroot(&path)).await??;
     let (outlet, body) = transfer::download();
-    tokio::task::spawn_blocking(move || send_tree(&source, &exclusions, outlet));
+    let place = context.transfers.begin()?;
+    tokio::task::spawn_blocking(move || {
+        send_tree(&source, &exclusions, outlet);
+        drop(place);
+    });
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(TAR));
     Ok(response)

@@ -10,14 +10,17 @@ use std::{
     os::unix::{
         ffi::OsStrExt,
         fs::{FileTypeExt, MetadataExt, PermissionsExt},
-        net::{UnixListener, UnixStream},
+        net::UnixListener,
     },
     path::{Path, PathBuf},
     str::FromStr,
 };
 
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+    },
 };
 
 use crate::stream::{Peer, Stream};
@@ -188,12 +191,12 @@ impl ListenAddr {
         if !metadata.file_type().is_socket() {
             return Err(BindError::NotASocket(self.clone()));
         }
-        match UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+        match probe(path) {
+            Err(Errno::CONNREFUSED) => {
                 std::fs::remove_file(path).map_err(|source| self.io_error(source))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Ok(_) | Err(_) => Err(BindError::InUse(self.clone())),
+            Err(Errno::NOENT) => Ok(()),
+            Ok(()) | Err(_) => Err(BindError::InUse(self.clone())),
         }
     }
 
@@ -203,6 +206,13 @@ impl ListenAddr {
         }
         BindError::Io { address: self.clone(), source }
     }
+}
+
+/// Asks whether somebody listens, without waiting for a place in a full queue (then it is EAGAIN).
+fn probe(path: &Path) -> Result<(), Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path.as_os_str().as_bytes())?)
 }
 
 /// Binds, sets the permissions, and only then listens: a connect before listen(2) is refused, so no

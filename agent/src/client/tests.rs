@@ -1,5 +1,6 @@
 //! The subcommands against a real server on a Unix socket.
 
+use crate::files::transfer::Transfers;
 use std::{fs, os::unix::fs::symlink, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -45,9 +46,9 @@ impl Agent {
         Self::start_with(|root, request| async move {
             let path = request.uri().path().to_owned();
             let answer = if let Some(call) = path.strip_prefix("/v1/sync/") {
-                sync::handle(&SyncContext::new(root), call, request).await
+                sync::handle(&SyncContext::new(root, Transfers::new(4)), call, request).await
             } else if let Some(file) = path.strip_prefix("/v1/files/") {
-                files::handle(&FilesContext::new(root), file, request).await
+                files::handle(&FilesContext::new(root, Transfers::new(4)), file, request).await
             } else {
                 Err(Problem::no_such_endpoint(&path))
             };

@@ -5,6 +5,7 @@ use serde_json::Value;
 use workspace_common::body::{empty, full};
 
 use super::*;
+use crate::files::transfer::Transfers;
 
 struct Workspace {
     directory: tempfile::TempDir,
@@ -14,7 +15,8 @@ struct Workspace {
 impl Workspace {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let context = FilesContext::new(Arc::new(Root::open(directory.path()).unwrap()));
+        let context =
+            FilesContext::new(Arc::new(Root::open(directory.path()).unwrap()), Transfers::new(4));
         Self { directory, context }
     }
 

@@ -12,10 +12,13 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use futures_util::stream;
+use http::StatusCode;
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt, StreamBody};
-use tokio::sync::mpsc;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use workspace_common::body::{Body, BoxError};
+use workspace_common::problem::Problem;
 
 /// Bytes moved at once. Over Unix sockets 64 KiB costs a fifth to two fifths of the throughput, and
 /// more than this gains nothing.
@@ -101,6 +104,35 @@ impl Read for Intake {
             self.current.copy_to_slice(target);
         }
         Ok(length)
+    }
+}
+
+/// Places for transfers: each holds a blocking thread for as long as its client takes, and without
+/// a limit stalled clients would leave none for anybody else.
+#[derive(Debug, Clone)]
+pub struct Transfers {
+    places: Arc<Semaphore>,
+    limit: usize,
+}
+
+impl Transfers {
+    /// Allows `limit` transfers at once.
+    pub fn new(limit: usize) -> Self {
+        Self { places: Arc::new(Semaphore::new(limit)), limit }
+    }
+
+    /// Takes a place, until the permit is dropped.
+    ///
+    /// # Errors
+    /// 429 when there is none: waiting for a client that has stalled helps nobody.
+    pub fn begin(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        self.places.clone().try_acquire_owned().map_err(|_full| {
+            let detail = format!(
+                "{} transfers are under way, which is the limit; try again later",
+                self.limit
+            );
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_transfers", detail)
+        })
     }
 }
 

@@ -1,3 +1,4 @@
+use crate::files::transfer::Transfers;
 use std::{
     collections::BTreeMap,
     fs,
@@ -299,7 +300,8 @@ fn archives_of_the_tar_program_are_read_and_ours_are_read_by_it() {
 #[tokio::test]
 async fn a_push_is_answered_with_what_was_done_and_a_pull_brings_it_back() {
     let workspace = tempfile::tempdir().unwrap();
-    let context = SyncContext::new(Arc::new(Root::open(workspace.path()).unwrap()));
+    let context =
+        SyncContext::new(Arc::new(Root::open(workspace.path()).unwrap()), Transfers::new(4));
     let call = |method: Method, target: &str, body| {
         let path = target.split('?').next().unwrap().to_owned();
         let request = Request::builder().method(method).uri(format!("/v1/sync/{target}"));
@@ -403,4 +405,17 @@ proptest! {
         let _result = unpack_into(&outer.path().join("inside"), &bytes);
         prop_assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 1);
     }
+}
+
+#[tokio::test]
+async fn stalled_transfers_leave_room_for_others_and_further_ones_are_refused() {
+    let workspace = tempfile::tempdir().unwrap();
+    let root = Arc::new(Root::open(workspace.path()).unwrap());
+    let context = SyncContext::new(root, Transfers::new(1));
+    let stalled = context.transfers.begin().unwrap();
+    let pull = || Request::builder().uri("/v1/sync/pull").body(empty()).unwrap();
+    let refused = handle(&context, "pull", pull()).await.unwrap_err();
+    assert_eq!((refused.status.as_u16(), refused.code), (429, "too_many_transfers"));
+    drop(stalled);
+    assert_eq!(handle(&context, "pull", pull()).await.unwrap().status(), 200);
 }

@@ -51,6 +51,27 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
 }
 
 #[test]
+fn a_live_socket_with_a_full_queue_is_recognised_without_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.sock");
+    let socket =
+        socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+    listen(&socket, 0).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let flags = SocketFlags::NONBLOCK;
+        let client = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        let full = connect(&client, &SocketAddrUnix::new(&path).unwrap()).is_err();
+        waiting.push(client);
+        if full {
+            break;
+        }
+    }
+    assert!(matches!(unix(&dir, "").bind(), Err(BindError::InUse(_))));
+}
+
+#[test]
 fn a_file_that_is_no_socket_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("s.sock"), "precious").unwrap();
