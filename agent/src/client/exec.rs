@@ -26,10 +26,7 @@ use workspace_common::{
 };
 
 use super::failure::{Failure, expect_success};
-use crate::{
-    cli::{parse_duration, parse_variable},
-    exec::signal_number,
-};
+use crate::{cli::parse_variable, exec::signal_number};
 
 /// A shell's exit code for a command that is not there.
 const NOT_FOUND: u8 = 127;
@@ -52,7 +49,7 @@ pub struct ExecArgs {
     #[arg(short = 'w', long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
     /// End the command and everything it started after this time (exit code 124)
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub timeout: Option<Duration>,
     /// Give the command no standard input, for use in loops that read their own
     #[arg(short = 'n', long)]

@@ -8,7 +8,6 @@ use tokio::time::timeout;
 use workspace_common::{body, client::Client};
 
 use super::failure::{Failure, expect_success};
-use crate::cli::parse_duration;
 
 /// Ask whether the agent answers
 #[derive(Debug, Clone, Args)]
@@ -17,7 +16,7 @@ pub struct HealthArgs {
     #[arg(long)]
     pub ready: bool,
     /// How long to wait for the answer
-    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
 }
 
