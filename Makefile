@@ -44,14 +44,14 @@ demo: build ## the main job on real processes: exec, whitelist, credentials, iso
 
 .PHONY: test
 test: build test-deps ## all tests; those whose tool is absent are listed as skipped
-	@rm -f $(SKIPPED)
+	@: >$(SKIPPED)
 	@status=0; \
 	RUST_LIB_BACKTRACE=0 WORKSPACE_BIN_DIR=$(DIST) WORKSPACE_TESTS_VENV=$(VENV) WORKSPACE_TESTS_SKIPPED=$(SKIPPED) \
 		cargo test --locked --workspace --no-fail-fast 2>&1 | tee $(CURDIR)/target/test.log || status=$$?; \
 	if [ -s $(SKIPPED) ]; then \
 		echo; echo "skipped on this machine:"; sort $(SKIPPED); \
 	fi; \
-	skipped=$$(cat $(SKIPPED) 2>/dev/null | wc -l); \
+	skipped=$$(wc -l <$(SKIPPED)); \
 	awk -v skipped=$$skipped '/^test result:/ { passed += $$4; failed += $$6 } \
 		END { printf "\n%d passed, %d failed, %d skipped\n", passed - skipped, failed, skipped }' target/test.log; \
 	exit $$status
