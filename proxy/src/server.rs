@@ -262,7 +262,9 @@ fn serve_workspaces(
     context: &Arc<Context>,
     args: &ServeArgs,
 ) -> Result<(), StartError> {
-    let options = ServeOptions::new(args.limits.max_connections, args.limits.header_timeout);
+    let refused = Arc::clone(context);
+    let options = ServeOptions::new(args.limits.max_connections, args.limits.header_timeout)
+        .on_malformed(move |peer, what| service::malformed(&refused, peer, what));
     for listener in listeners {
         let listener = listener.into_async().map_err(StartError::Runtime)?;
         tracing::info!(address = %listener.address(), "listening for workspaces");
