@@ -81,10 +81,7 @@ fn terms(context: &Context, rule: &Arc<McpRule>) -> Terms {
 
 /// An origin that sends the credential back must not hand it to the workspace.
 fn redact(context: &Context, rule: &McpRule, reply: &mut Reply) {
-    let Reply::Answer(answer) = reply else { return };
-    if rule.redaction == Redaction::Headers
-        && rule.headers.redact(answer.response.headers_mut()) > 0
-    {
+    if rule.redaction == Redaction::Headers && rule.headers.redact(reply.headers_mut()) > 0 {
         context.sinks.metrics.leaks.inc();
         tracing::warn!(route = rule.name, "the origin sent an injected header value back");
     }
