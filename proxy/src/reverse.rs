@@ -21,6 +21,7 @@ use crate::host::{Host, HostPort, Scheme};
 use crate::policy::{self, Purpose};
 use crate::refusal::Refusal;
 use crate::rules::{BaseUrl, McpRule, Redaction};
+use crate::upstream::exchange::unless_idle;
 use crate::websocket::Handshake;
 
 /// The Bedrock route.
@@ -104,6 +105,9 @@ pub async fn bedrock(
     let permit = policy::decide_route(&context.policy, Purpose::Aws, scheme, &at)?;
     audit.permitted(&permit);
     audit.aws(target.service.as_str(), target.region.as_str());
+    if !target.plane.serves(request.method()) {
+        return Err(Refusal::MethodNotAllowed);
+    }
     let path = path.parse().map_err(|_ignored| Refusal::BadPath)?;
     let request = outgoing(request, &permit, path, &Upload { audit, limit: None })?;
     let signing = SigningTarget {
@@ -111,7 +115,10 @@ pub async fn bedrock(
         region: target.region,
         service: target.service,
     };
-    let request = route.aws.sign(request, &signing).await?;
+    let up = audit.counts().up;
+    let signing = route.aws.sign(request, &signing);
+    let signed = unless_idle(signing, &up, context.limits.idle_timeout).await;
+    let request = signed.unwrap_or(Err(Refusal::BadBody))?;
     audit.injected(vec!["authorization".to_owned()]);
     let terms = Terms::until_stopped(context);
     let reply = exchange(context, &permit, (request, None), terms, audit).await?;

@@ -244,8 +244,12 @@ fn refusal_of(error: &hyper::Error) -> Refusal {
     }
 }
 
-/// Waits for the answer as long as something moves: an upload in progress counts.
-async fn unless_idle<F: Future>(answer: F, up: &AtomicU64, idle: Duration) -> Option<F::Output> {
+/// Waits for an outcome as long as something moves: an upload in progress counts.
+pub(crate) async fn unless_idle<F: Future>(
+    answer: F,
+    up: &AtomicU64,
+    idle: Duration,
+) -> Option<F::Output> {
     let mut answer = std::pin::pin!(answer);
     loop {
         let before = up.load(Ordering::Relaxed);
