@@ -21,6 +21,7 @@ use crate::host::{Host, HostPort, Scheme};
 use crate::policy::{self, Purpose};
 use crate::refusal::Refusal;
 use crate::rules::{BaseUrl, McpRule, Redaction};
+use crate::stream_body::Ending;
 use crate::upstream::exchange::unless_idle;
 use crate::websocket::Handshake;
 
@@ -52,8 +53,8 @@ pub async fn mcp(
     let target = base.join(&path.rest, path.query.as_deref())?;
     let handshake = Handshake::take(&mut request);
     strip_client_credentials(request.headers_mut(), &rule.strip);
-    let limit = rule.max_request_bytes;
-    let mut request = outgoing(request, &permit, target, &Upload { audit, limit })?;
+    let upload = Upload { audit, limit: rule.max_request_bytes, until: Some(revoked(&rule)) };
+    let mut request = outgoing(request, &permit, target, upload)?;
     if let Some(handshake) = &handshake {
         handshake.ask(request.headers_mut());
     }
@@ -69,15 +70,23 @@ pub async fn mcp(
 /// Until the rule ends or the process stops.
 fn terms(context: &Context, rule: &Arc<McpRule>) -> Terms {
     let stopped = Terms::until_stopped(context);
-    let rule = Arc::clone(rule);
     let idle = rule.idle_timeout.unwrap_or(stopped.idle);
+    let revoked = revoked(rule);
     let ending = Box::pin(async move {
         tokio::select! {
             outcome = stopped.ending => outcome,
-            () = rule.revoked() => Outcome::Revoked,
+            outcome = revoked => outcome,
         }
     });
     Terms { ending, idle }
+}
+
+fn revoked(rule: &Arc<McpRule>) -> Ending {
+    let rule = Arc::clone(rule);
+    Box::pin(async move {
+        rule.revoked().await;
+        Outcome::Revoked
+    })
 }
 
 /// An origin that sends the credential back must not hand it to the workspace.
@@ -109,7 +118,7 @@ pub async fn bedrock(
         return Err(Refusal::MethodNotAllowed);
     }
     let path = path.parse().map_err(|_ignored| Refusal::BadPath)?;
-    let request = outgoing(request, &permit, path, &Upload { audit, limit: None })?;
+    let request = outgoing(request, &permit, path, Upload { audit, limit: None, until: None })?;
     let signing = SigningTarget {
         authority: at.authority(scheme),
         region: target.region,
