@@ -3,6 +3,7 @@
 
 use std::{
     convert::Infallible,
+    fmt,
     future::Future,
     io,
     sync::{
@@ -40,6 +41,26 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 pub struct ServeOptions {
     connections: Arc<Semaphore>,
     header_timeout: Duration,
+    on_malformed: Option<OnMalformed>,
+}
+
+/// A request head that never became a request: it was answered with an error status, its connection
+/// was closed, and the handler heard nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malformed {
+    /// It is no HTTP (400).
+    NoHttp,
+    /// Line or headers are too long or too many (414 or 431).
+    TooLarge,
+}
+
+#[derive(Clone)]
+struct OnMalformed(Arc<dyn Fn(Peer, Malformed) + Send + Sync>);
+
+impl fmt::Debug for OnMalformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnMalformed")
+    }
 }
 
 impl ServeOptions {
@@ -48,7 +69,14 @@ impl ServeOptions {
     /// The same time ends a kept-alive connection on which nothing comes.
     pub fn new(max_connections: usize, header_timeout: Duration) -> Self {
         let permits = max_connections.min(Semaphore::MAX_PERMITS);
-        Self { connections: Arc::new(Semaphore::new(permits)), header_timeout }
+        Self { connections: Arc::new(Semaphore::new(permits)), header_timeout, on_malformed: None }
+    }
+
+    /// Has `hook` told of what was refused before it was a request.
+    #[must_use]
+    pub fn on_malformed(mut self, hook: impl Fn(Peer, Malformed) + Send + Sync + 'static) -> Self {
+        self.on_malformed = Some(OnMalformed(Arc::new(hook)));
+        self
     }
 }
 
@@ -69,13 +97,14 @@ where
                 Err(error) => { pause_after(&error, &drain).await; continue }
             },
         };
-        let (handler, connection_drain, timeout) =
-            (handler.clone(), drain.clone(), options.header_timeout);
+        let (handler, connection_drain) = (handler.clone(), drain.clone());
+        let (timeout, on_malformed) = (options.header_timeout, options.on_malformed.clone());
         drain.spawn(async move {
-            serve_connection(stream, timeout, connection_drain, move |request| {
-                handler(request, peer)
-            })
-            .await;
+            let handler = move |request| handler(request, peer);
+            let malformed = serve_connection(stream, timeout, connection_drain, handler).await;
+            if let (Some(malformed), Some(OnMalformed(hook))) = (malformed, on_malformed) {
+                hook(peer, malformed);
+            }
             drop(permit);
         });
     }
@@ -104,19 +133,24 @@ async fn pause_after(error: &io::Error, drain: &Drain) {
     }
 }
 
-/// Serves one connection of any byte stream until it closes, drains or is cut.
-pub async fn serve_connection<I, H, F>(io: I, header_timeout: Duration, drain: Drain, handler: H)
+/// Serves one connection of any byte stream until it closes, drains or is cut, or brings no first
+/// request in time. Says what its last bytes were, where they were no request.
+pub async fn serve_connection<I, H, F>(
+    io: I,
+    header_timeout: Duration,
+    drain: Drain,
+    handler: H,
+) -> Option<Malformed>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let builder = connection_builder(header_timeout);
-    let begun = Arc::new(AtomicBool::new(false));
-    let silence = silence(header_timeout, begun.clone());
-    let seen = begun.clone();
+    let heard = Arc::new(AtomicBool::new(false));
+    let hears = Arc::clone(&heard);
     let service = service_fn(move |request| {
-        begun.store(true, Ordering::Relaxed);
+        hears.store(true, Ordering::Relaxed);
         let response = handler(request);
         async move { Ok::<_, Infallible>(response.await) }
     });
@@ -124,32 +158,41 @@ where
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = silence => return,
+        () = silence(&heard, header_timeout) => return None,
         () = drain.started() => {
             // Nothing is cut short here, and a client that is silent must not hold the stop up.
-            if !seen.load(Ordering::Relaxed) {
-                return;
+            if !heard.load(Ordering::Relaxed) {
+                return None;
             }
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = connection.as_mut() => ended,
-                () = drain.cut() => return,
+                () = drain.cut() => return None,
             }
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection ended with an error");
+    let error = ended.err()?;
+    tracing::debug!(%error, "connection ended with an error");
+    malformed(error.downcast_ref()?)
+}
+
+/// Resolves when no request has come within `patience`. hyper's own limit begins only when it has
+/// told the versions of HTTP apart, for which it needs a byte at least.
+async fn silence(heard: &AtomicBool, patience: Duration) {
+    tokio::time::sleep(patience).await;
+    if heard.load(Ordering::Relaxed) {
+        std::future::pending().await
     }
 }
 
-/// Resolves when a connection has brought no request in `patience`. hyper's own limit begins with
-/// HTTP/1.1: it knows neither a client that has not said which protocol it speaks, nor HTTP/2.
-async fn silence(patience: Duration, begun: Arc<AtomicBool>) {
-    tokio::time::sleep(patience).await;
-    if begun.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
+fn malformed(error: &hyper::Error) -> Option<Malformed> {
+    if error.is_parse_too_large() {
+        Some(Malformed::TooLarge)
+    } else if error.is_parse() {
+        Some(Malformed::NoHttp)
+    } else {
+        None
     }
-    tracing::debug!("a connection brought no request");
 }
 
 fn connection_builder(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
@@ -252,13 +295,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_oversize_head_is_refused() {
+    async fn what_is_no_request_is_refused_and_reported() {
         let dir = tempfile::tempdir().unwrap();
         let (_trigger, drain) = drain::channel();
-        let options = ServeOptions::new(8, Duration::from_secs(5));
+        let (report, mut reported) = tokio::sync::mpsc::unbounded_channel();
+        let options = ServeOptions::new(8, Duration::from_secs(5))
+            .on_malformed(move |_peer, what| report.send(what).unwrap());
         let handler = |_request, _peer| async { Response::new(body::empty()) };
         drain.spawn(serve(listener(&dir), options, drain.clone(), handler));
-        let request = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "a".repeat(MAX_HEAD_BYTES));
-        assert!(exchange(&dir, &request).await.starts_with("HTTP/1.1 431"));
+        let oversize = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "a".repeat(MAX_HEAD_BYTES));
+        for (request, status, what) in [
+            (oversize.as_str(), "431", Malformed::TooLarge),
+            ("GET / HTTP/1.1\r\nno header\r\n\r\n", "400", Malformed::NoHttp),
+            // The second request of a connection.
+            ("GET / HTTP/1.1\r\n\r\n\x05\x01\r\n\r\n", "200", Malformed::NoHttp),
+        ] {
+            let answer = exchange(&dir, request).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+            assert_eq!(reported.recv().await, Some(what));
+        }
+        let answer = exchange(&dir, "GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(reported.try_recv().is_err());
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode, Version};
+use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use workspace_common::body::Body;
@@ -52,6 +52,16 @@ pub enum Reply {
     Answer(Answer),
     /// The agreement to speak WebSocket.
     Socket(Socket),
+}
+
+impl Reply {
+    /// The headers that the client will get.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        match self {
+            Self::Answer(answer) => answer.response.headers_mut(),
+            Self::Socket(socket) => socket.headers_mut(),
+        }
+    }
 }
 
 /// A response whose head has arrived.

@@ -15,6 +15,7 @@ pub mod denial;
 pub mod environment;
 pub mod payload;
 pub mod region;
+pub mod room;
 pub mod schedule;
 pub mod sign;
 pub mod sts;
@@ -31,6 +32,7 @@ use self::cache::CredentialCache;
 use self::environment::{AwsConfig, Identity};
 use self::payload::Payload;
 use self::region::Region;
+use self::room::BodyRoom;
 use self::sign::SignError;
 pub use self::sign::SigningTarget;
 use self::sts::Sts;
@@ -53,7 +55,7 @@ pub struct Aws(Arc<Signer>);
 struct Signer {
     region: Region,
     credentials: CredentialCache,
-    body_limit: usize,
+    bodies: BodyRoom,
 }
 
 impl Aws {
@@ -74,7 +76,8 @@ impl Aws {
                 cache
             }
         };
-        Self(Arc::new(Signer { region: config.region, credentials, body_limit }))
+        let bodies = BodyRoom::new(body_limit);
+        Self(Arc::new(Signer { region: config.region, credentials, bodies }))
     }
 
     /// The region of the Bedrock route.
@@ -113,7 +116,7 @@ impl Aws {
         self.current().await?;
         let (mut parts, content) = request.into_parts();
         let payload =
-            Payload::take(&parts.headers, content, &target.service, self.0.body_limit).await?;
+            Payload::take(&parts.headers, content, &target.service, &self.0.bodies).await?;
         let credentials = self.current().await?;
         sign::sign(&mut parts, &payload, target, &credentials, SystemTime::now())
             .map_err(|error| refusal_of(&error))?;

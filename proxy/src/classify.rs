@@ -178,10 +178,11 @@ fn forward(head: &Parts, scheme: Scheme) -> Result<Target, Refusal> {
         None => {}
     }
     let origin_form = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    let origin_form = if origin_form.starts_with('/') {
-        origin_form.to_owned()
-    } else {
-        format!("/{origin_form}")
+    let origin_form = match origin_form.as_bytes().first() {
+        Some(b'/') => origin_form.to_owned(),
+        Some(b'?') | None => format!("/{origin_form}"),
+        // HTTP/2 can ask for `*`, which is no path of the origin's.
+        Some(_) => return Err(Refusal::BadPath),
     };
     Ok(Target::Forward(Forward { scheme, at, origin_form }))
 }

@@ -115,7 +115,16 @@ fn parse_text(text: &str) -> Result<PolicyWire, String> {
     if text.trim().is_empty() {
         return Ok(PolicyWire::default());
     }
-    serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    serde_saphyr::from_str_with_options(text, yaml_bounds()).map_err(|error| error.to_string())
+}
+
+/// The parser's own bounds stop a file a long way before its size does. What costs more than its
+/// size is aliases, which are bounded instead.
+fn yaml_bounds() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_nodes: 4_000_000, max_events: 8_000_000 },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
+    }
 }
 
 /// How a plain name of a list is read.

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::hop;
 use crate::policy::{self, Access, Permit, Question};
 use crate::refusal::Refusal;
-use crate::stream_body;
+use crate::stream_body::{self, Ending};
 use crate::websocket::Handshake;
 
 /// Decides and forwards one absolute-form request.
@@ -31,7 +31,7 @@ pub async fn serve(
     audit.permitted(&permit);
     let path = target.origin_form.parse().map_err(|_ignored| Refusal::BadPath)?;
     let handshake = Handshake::take(&mut request);
-    let mut request = outgoing(request, &permit, path, &Upload { audit, limit: None })?;
+    let mut request = outgoing(request, &permit, path, Upload { audit, limit: None, until: None })?;
     if let Some(handshake) = &handshake {
         handshake.ask(request.headers_mut());
     }
@@ -59,12 +59,19 @@ fn decide(
 }
 
 /// How a request body is watched on its way up.
-#[derive(Debug)]
 pub struct Upload<'a> {
     /// Whose bytes it counts as.
     pub audit: &'a Audit,
     /// The most bytes it may have.
     pub limit: Option<u64>,
+    /// What ends it early.
+    pub until: Option<Ending>,
+}
+
+impl std::fmt::Debug for Upload<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upload").field("limit", &self.limit).finish_non_exhaustive()
+    }
 }
 
 /// The request as the origin is to see it: origin-form, HTTP/1.1, `Host` of the permitted
@@ -76,7 +83,7 @@ pub fn outgoing(
     request: Request<Incoming>,
     permit: &Permit,
     path: PathAndQuery,
-    upload: &Upload<'_>,
+    upload: Upload<'_>,
 ) -> Result<Request<Body>, Refusal> {
     let (mut head, body) = request.into_parts();
     if upload.limit.is_some_and(|limit| body.size_hint().lower() > limit) {
@@ -90,7 +97,7 @@ pub fn outgoing(
     head.uri = Uri::from(path);
     head.version = Version::HTTP_11;
     head.extensions.clear();
-    let body = stream_body::upload(body, upload.audit.counts().up, upload.limit);
+    let body = stream_body::upload(body, upload.audit.counts().up, upload.limit, upload.until);
     Ok(Request::from_parts(head, body))
 }
 

@@ -91,6 +91,12 @@ refusals! {
     /// Dot segments, encoded separators or control characters in the path.
     BadPath = BAD_REQUEST, "bad_path", "http_request_error", "The path is ambiguous",
         "Send a path without dot segments, backslashes, encoded slashes and control characters.";
+    /// Bytes that are no HTTP request, or one in a form that no two readers agree on.
+    BadRequest = BAD_REQUEST, "bad_request", "http_request_error", "The request is malformed",
+        "Send a well-formed HTTP/1.1 or HTTP/2 request.";
+    /// A request line or headers over the limit.
+    HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "http_request_error", "The request head is too large",
+        "Send fewer or shorter headers.";
     /// Neither http nor https.
     BadScheme = BAD_REQUEST, "scheme", "http_request_error", "The scheme is not supported",
         "Only http and https URLs are served.";

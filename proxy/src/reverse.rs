@@ -21,6 +21,8 @@ use crate::host::{Host, HostPort, Scheme};
 use crate::policy::{self, Purpose};
 use crate::refusal::Refusal;
 use crate::rules::{BaseUrl, McpRule, Redaction};
+use crate::stream_body::Ending;
+use crate::upstream::exchange::unless_idle;
 use crate::websocket::Handshake;
 
 /// The Bedrock route.
@@ -51,8 +53,8 @@ pub async fn mcp(
     let target = base.join(&path.rest, path.query.as_deref())?;
     let handshake = Handshake::take(&mut request);
     strip_client_credentials(request.headers_mut(), &rule.strip);
-    let limit = rule.max_request_bytes;
-    let mut request = outgoing(request, &permit, target, &Upload { audit, limit })?;
+    let upload = Upload { audit, limit: rule.max_request_bytes, until: Some(revoked(&rule)) };
+    let mut request = outgoing(request, &permit, target, upload)?;
     if let Some(handshake) = &handshake {
         handshake.ask(request.headers_mut());
     }
@@ -68,23 +70,28 @@ pub async fn mcp(
 /// Until the rule ends or the process stops.
 fn terms(context: &Context, rule: &Arc<McpRule>) -> Terms {
     let stopped = Terms::until_stopped(context);
-    let rule = Arc::clone(rule);
     let idle = rule.idle_timeout.unwrap_or(stopped.idle);
+    let revoked = revoked(rule);
     let ending = Box::pin(async move {
         tokio::select! {
             outcome = stopped.ending => outcome,
-            () = rule.revoked() => Outcome::Revoked,
+            outcome = revoked => outcome,
         }
     });
     Terms { ending, idle }
 }
 
+fn revoked(rule: &Arc<McpRule>) -> Ending {
+    let rule = Arc::clone(rule);
+    Box::pin(async move {
+        rule.revoked().await;
+        Outcome::Revoked
+    })
+}
+
 /// An origin that sends the credential back must not hand it to the workspace.
 fn redact(context: &Context, rule: &McpRule, reply: &mut Reply) {
-    let Reply::Answer(answer) = reply else { return };
-    if rule.redaction == Redaction::Headers
-        && rule.headers.redact(answer.response.headers_mut()) > 0
-    {
+    if rule.redaction == Redaction::Headers && rule.headers.redact(reply.headers_mut()) > 0 {
         context.sinks.metrics.leaks.inc();
         tracing::warn!(route = rule.name, "the origin sent an injected header value back");
     }
@@ -107,14 +114,20 @@ pub async fn bedrock(
     let permit = policy::decide_route(&context.policy, Purpose::Aws, scheme, &at)?;
     audit.permitted(&permit);
     audit.aws(target.service.as_str(), target.region.as_str());
+    if !target.plane.serves(request.method()) {
+        return Err(Refusal::MethodNotAllowed);
+    }
     let path = path.parse().map_err(|_ignored| Refusal::BadPath)?;
-    let request = outgoing(request, &permit, path, &Upload { audit, limit: None })?;
+    let request = outgoing(request, &permit, path, Upload { audit, limit: None, until: None })?;
     let signing = SigningTarget {
         authority: at.authority(scheme),
         region: target.region,
         service: target.service,
     };
-    let request = route.aws.sign(request, &signing).await?;
+    let up = audit.counts().up;
+    let signing = route.aws.sign(request, &signing);
+    let signed = unless_idle(signing, &up, context.limits.idle_timeout).await;
+    let request = signed.unwrap_or(Err(Refusal::BadBody))?;
     audit.injected(vec!["authorization".to_owned()]);
     let terms = Terms::until_stopped(context);
     let reply = exchange(context, &permit, (request, None), terms, audit).await?;

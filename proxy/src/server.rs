@@ -7,6 +7,7 @@ pub mod aws_route;
 pub mod management;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -67,8 +68,13 @@ pub enum StartError {
     #[error(transparent)]
     Aws(#[from] AwsSetupError),
     /// The audit log cannot be opened.
-    #[error("cannot open the audit log: {0}")]
-    Audit(#[source] std::io::Error),
+    #[error("cannot open the audit log {}: {source}", to.display())]
+    Audit {
+        /// The file, or the standard output.
+        to: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
     /// Two metrics share a name.
     #[error("failed to set up metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -130,8 +136,7 @@ impl Prepared {
             args.listeners.admin_token_file.as_deref().map(BearerToken::load).transpose()?;
         let aws = AwsPlan::read(&args.aws, &settings.bedrock)?;
         let sinks = Sinks {
-            writer: AuditWriter::start(args.logs.audit_file.as_deref())
-                .map_err(StartError::Audit)?,
+            writer: audit_writer(args.logs.audit_file.as_deref())?,
             metrics: Metrics::new()?,
         };
         Ok(Self {
@@ -174,6 +179,13 @@ impl Prepared {
         admin_trigger.finished().await;
         Ok(())
     }
+}
+
+fn audit_writer(file: Option<&Path>) -> Result<AuditWriter, StartError> {
+    AuditWriter::start(file).map_err(|source| {
+        let to = file.unwrap_or_else(|| Path::new("(standard output)"));
+        StartError::Audit { to: to.to_owned(), source }
+    })
 }
 
 fn announce(context: &Context) {
@@ -262,7 +274,9 @@ fn serve_workspaces(
     context: &Arc<Context>,
     args: &ServeArgs,
 ) -> Result<(), StartError> {
-    let options = ServeOptions::new(args.limits.max_connections, args.limits.header_timeout);
+    let refused = Arc::clone(context);
+    let options = ServeOptions::new(args.limits.max_connections, args.limits.header_timeout)
+        .on_malformed(move |peer, what| service::malformed(&refused, peer, what));
     for listener in listeners {
         let listener = listener.into_async().map_err(StartError::Runtime)?;
         tracing::info!(address = %listener.address(), "listening for workspaces");

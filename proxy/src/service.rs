@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use workspace_common::body::Body;
+use workspace_common::serve::Malformed;
 use workspace_common::stream::Peer;
 
 use crate::answer::Reply;
@@ -42,7 +43,7 @@ pub async fn handle(
     request: Request<Incoming>,
     peer: Peer,
 ) -> Response<Body> {
-    let mut audit = Audit::begin(&context.sinks, &peer, request.method());
+    let mut audit = Audit::begin(&context.sinks, &peer, request.method().as_str());
     match serve(&context, request, &mut audit).await {
         Ok(Served::Tunnel(tunnel)) => tunnel.open(&context, audit),
         Ok(Served::Reply(reply)) => match *reply {
@@ -54,6 +55,16 @@ pub async fn handle(
             (refused.render)(refused.refusal)
         }
     }
+}
+
+/// Leaves the audit line of what was refused before it was a request.
+pub fn malformed(context: &Context, peer: Peer, what: Malformed) {
+    let refusal = match what {
+        Malformed::NoHttp => Refusal::BadRequest,
+        Malformed::TooLarge => Refusal::HeadTooLarge,
+    };
+    // A method is part of what could not be read.
+    Audit::begin(&context.sinks, &peer, "").refused(refusal);
 }
 
 async fn serve(

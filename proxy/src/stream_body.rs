@@ -25,8 +25,13 @@ pub type Ending = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 /// A request body: counts, keeps a limit, and drops trailers (they could carry what the head may
 /// not).
 #[must_use]
-pub fn upload(body: Incoming, up: Arc<AtomicU64>, limit: Option<u64>) -> Body {
-    Upload { body, up, left: limit.unwrap_or(u64::MAX) }.boxed_unsync()
+pub fn upload(
+    body: Incoming,
+    up: Arc<AtomicU64>,
+    limit: Option<u64>,
+    until: Option<Ending>,
+) -> Body {
+    Upload { body, up, left: limit.unwrap_or(u64::MAX), until }.boxed_unsync()
 }
 
 /// The request body went over its limit on the way.
@@ -38,6 +43,8 @@ struct Upload {
     body: Incoming,
     up: Arc<AtomicU64>,
     left: u64,
+    /// Ends the request by itself: the end of the response is of no use while its reader is stuck.
+    until: Option<Ending>,
 }
 
 impl HttpBody for Upload {
@@ -48,6 +55,13 @@ impl HttpBody for Upload {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(until) = &mut self.until
+            && let Poll::Ready(outcome) = until.as_mut().poll(cx)
+        {
+            self.until = None;
+            self.left = 0;
+            return Poll::Ready(Some(Err(Cut(outcome).into())));
+        }
         loop {
             let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)?) else {
                 return Poll::Ready(None);
@@ -89,10 +103,10 @@ impl std::fmt::Debug for Download {
     }
 }
 
-/// Why a response was cut. hyper closes the client's connection, so that the client sees a
+/// Why a body was cut. hyper closes the client's connection, so that the client sees a
 /// truncated body and not a complete one.
 #[derive(Debug, thiserror::Error)]
-#[error("the response was cut: {0:?}")]
+#[error("the body was cut: {0:?}")]
 pub struct Cut(Outcome);
 
 impl Download {

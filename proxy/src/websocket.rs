@@ -107,6 +107,11 @@ impl std::fmt::Debug for Socket {
 }
 
 impl Socket {
+    /// The headers of the origin's agreement.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.response.headers_mut()
+    }
+
     /// Answers 101 and relays from then on in a task of its own.
     #[must_use]
     pub fn open(mut self, context: &Arc<Context>, mut audit: Audit) -> Response<Body> {

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::Mutex;
+use std::sync::mpsc::Receiver;
 
 use super::*;
 
@@ -39,7 +40,7 @@ fn connect(text: &str) -> Target {
 #[test]
 fn a_finished_request_leaves_one_line() {
     let lines = lines_of(|sinks| {
-        let mut audit = Audit::begin(sinks, &"unix:uid=1000", &http::Method::CONNECT);
+        let mut audit = Audit::begin(sinks, &"unix:uid=1000", "CONNECT");
         audit.target(&connect("allowed.example:443"));
         audit.counts().up.fetch_add(7, Ordering::Relaxed);
         audit.finish(Outcome::Completed);
@@ -61,9 +62,9 @@ fn a_finished_request_leaves_one_line() {
 #[test]
 fn a_refused_and_a_dropped_request_leave_one_line_each() {
     let lines = lines_of(|sinks| {
-        let audit = Audit::begin(sinks, &"tcp", &http::Method::GET);
+        let audit = Audit::begin(sinks, &"tcp", "GET");
         audit.refused(Refusal::AddressDenied(AddressClass::Metadata));
-        drop(Audit::begin(sinks, &"tcp", &http::Method::GET));
+        drop(Audit::begin(sinks, &"tcp", "GET"));
     });
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[0]["code"], "address_denied");
@@ -75,8 +76,33 @@ fn a_refused_and_a_dropped_request_leave_one_line_each() {
 #[test]
 fn a_failure_is_told_from_a_denial() {
     let lines = lines_of(|sinks| {
-        Audit::begin(sinks, &"tcp", &http::Method::GET).refused(Refusal::ConnectFailed);
+        Audit::begin(sinks, &"tcp", "GET").refused(Refusal::ConnectFailed);
     });
     assert_eq!(lines[0]["decision"], "error");
     assert_eq!(lines[0]["status"], 502);
+}
+
+/// A reader of the log that takes nothing while the other end of the channel lives.
+struct Stuck(Receiver<()>);
+
+impl Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        // Ends with an error, when the sender is gone.
+        self.0.recv().unwrap_or_default();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_queue_behind_a_stuck_reader_does_not_keep_the_process_from_ending() {
+    let (release, stuck) = std::sync::mpsc::channel();
+    let writer = AuditWriter::to(Stuck(stuck)).unwrap();
+    while writer.write("line".repeat(1000)) {}
+    writer.flush();
+    assert!(!writer.write(String::new()), "the reader was not stuck");
+    drop(release);
 }

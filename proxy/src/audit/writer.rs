@@ -3,15 +3,17 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Lines that wait to be written; about 4 MiB at the usual 500 bytes a line.
 const QUEUE: usize = 8192;
 
 /// How long the end of the process waits for the log's reader.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+/// How often it looks whether the full queue of a slow reader has room again.
+const CLOSE_GLANCE: Duration = Duration::from_millis(10);
 
 enum Message {
     Line(String),
@@ -56,10 +58,19 @@ impl AuditWriter {
     /// Waits until the lines queued so far are written, but not for ever. Blocks; for the end of the
     /// process and for tests.
     pub fn flush(&self) {
+        let deadline = Instant::now() + CLOSE_PATIENCE;
+        let left = || deadline.saturating_duration_since(Instant::now());
         let (done, wait) = sync_channel(1);
-        if self.queue.send(Message::Flush(done)).is_ok()
-            && wait.recv_timeout(CLOSE_PATIENCE).is_err()
-        {
+        let mut message = Message::Flush(done);
+        // Sending could block for ever: behind a reader that is stuck the queue is full.
+        while let Err(TrySendError::Full(back)) = self.queue.try_send(message) {
+            message = back;
+            if left().is_zero() {
+                break;
+            }
+            thread::sleep(CLOSE_GLANCE);
+        }
+        if wait.recv_timeout(left()).is_err() {
             tracing::warn!("the audit log's reader is stuck; lines are lost");
         }
     }

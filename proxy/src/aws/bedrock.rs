@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use http::Method;
+
 use super::region::{Region, Service};
 
 /// The two Bedrock endpoints of a region.
@@ -43,6 +45,16 @@ impl BedrockPlane {
             "async-invoke" => Some(Self::Runtime),
             "inference-profiles" | "foundation-models" => Some(Self::Control),
             _ => None,
+        }
+    }
+
+    /// Whether a method is mapped: the control plane is there to look things up, and a workspace is
+    /// not to make or delete anything in the account through it.
+    #[must_use]
+    pub fn serves(self, method: &Method) -> bool {
+        match self {
+            Self::Runtime => true,
+            Self::Control => matches!(*method, Method::GET | Method::HEAD),
         }
     }
 
@@ -117,5 +129,19 @@ mod tests {
         let target = BedrockTarget::of_path("/model/m/invoke", &region).unwrap();
         assert_eq!(target.host, "bedrock-runtime.cn-north-1.amazonaws.com.cn");
         assert_eq!(target.service.as_str(), "bedrock");
+    }
+
+    #[test]
+    fn the_control_plane_is_only_looked_at() {
+        for (method, runtime, control) in [
+            (Method::GET, true, true),
+            (Method::HEAD, true, true),
+            (Method::POST, true, false),
+            (Method::PUT, true, false),
+            (Method::DELETE, true, false),
+        ] {
+            assert_eq!(BedrockPlane::Runtime.serves(&method), runtime, "{method}");
+            assert_eq!(BedrockPlane::Control.serves(&method), control, "{method}");
+        }
     }
 }

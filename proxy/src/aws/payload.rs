@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use workspace_common::body::{self, Body};
 
 use super::region::Service;
+use super::room::BodyRoom;
 use crate::refusal::Refusal;
 
 /// The header by which clients declare the hash of their body.
@@ -50,23 +51,16 @@ impl Payload {
     /// Takes a request body in, reading it whole unless the client declared a usable literal.
     ///
     /// # Errors
-    /// The body is over `limit` bytes or breaks off, or is signed in a way this proxy cannot renew.
+    /// The body is over the limit or breaks off, there is no room for it, or is signed in a way this proxy cannot renew.
     pub async fn take(
         headers: &HeaderMap,
         content: Body,
         service: &Service,
-        limit: usize,
+        room: &BodyRoom,
     ) -> Result<Self, Refusal> {
         match plan(headers, service)? {
             Plan::Pass(digest) => Ok(Self::Declared { content, digest }),
-            Plan::Buffer => {
-                let content =
-                    body::collect_limited(content, limit).await.map_err(|error| match error {
-                        body::BodyError::TooLarge(_) => Refusal::BodyTooLarge,
-                        body::BodyError::Failed(_) => Refusal::BadBody,
-                    })?;
-                Ok(Self::of_bytes(content))
-            }
+            Plan::Buffer => Ok(Self::of_bytes(room.collect(content).await?)),
         }
     }
 
@@ -153,7 +147,7 @@ mod tests {
             headers.insert(CONTENT_SHA256, literal.parse().unwrap());
         }
         let service = Service::parse(service).unwrap();
-        Payload::take(&headers, body::full("12345"), &service, 5).await
+        Payload::take(&headers, body::full("12345"), &service, &BodyRoom::new(5)).await
     }
 
     #[tokio::test]
@@ -182,7 +176,9 @@ mod tests {
     #[tokio::test]
     async fn a_body_over_the_limit_is_refused() {
         let service = Service::bedrock();
-        let refusal = Payload::take(&HeaderMap::new(), body::full("123456"), &service, 5).await;
+        let refusal =
+            Payload::take(&HeaderMap::new(), body::full("123456"), &service, &BodyRoom::new(5))
+                .await;
         assert_eq!(refusal.unwrap_err(), Refusal::BodyTooLarge);
     }
 }

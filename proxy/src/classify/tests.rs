@@ -241,3 +241,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_asterisk_is_no_path_to_forward() {
+    let uri = Uri::builder().scheme("http").authority("plain.test").path_and_query("*");
+    let mut head = head("OPTIONS", "/", &[]).unwrap();
+    head.uri = uri.build().unwrap();
+    head.version = Version::HTTP_2;
+    assert_eq!(classify(&head, Routes::default()), Err(Refusal::BadPath));
+}

@@ -122,3 +122,17 @@ fn the_predecessors_list_and_the_flag_read_a_name_differently() {
     assert_eq!(tunnel(&policy, "sub.old.example:443"), Ok(()));
     assert_eq!(tunnel(&policy, "old.example:80"), Ok(()));
 }
+
+#[test]
+fn as_many_rules_as_promised_fit_and_bombs_do_not() {
+    let rule = |n: u32| format!("  - {{host: h{n}.test, ports: [443, 80]}}\n");
+    let rules: String = (0..100_000).map(rule).collect();
+    let file = format!("version: 1\negress:\n  allow:\n{rules}");
+    assert!((file.len() as u64) < MAX_POLICY_BYTES);
+    assert_eq!(compile(&file).unwrap().parts.allow.len(), 100_000);
+
+    let addresses = vec!["192.0.2.1"; 2000].join(", ");
+    let aliases: String = (0..1000).map(|n| format!("  h{n}.test: *a\n")).collect();
+    let bomb = format!("version: 1\nhosts:\n  a.test: &a [{addresses}]\n{aliases}");
+    assert!(matches!(compile(&bomb), Err(ConfigError::Syntax { .. })));
+}

@@ -136,7 +136,9 @@ impl HeaderInjection {
     }
 
     /// Overwrites each occurrence of an injected value in the headers of a response and says in how
-    /// many headers one was found. Values of less than 8 bytes are left: they occur by chance.
+    /// many headers one was found. Left are values of less than 8 bytes, which occur by chance, and
+    /// those of headers that are never a credential: an injected `Accept: application/json` must not
+    /// take the media type out of the answer.
     pub fn redact(&self, headers: &mut HeaderMap) -> usize {
         let mut found = 0;
         for held in headers.values_mut() {
@@ -153,7 +155,8 @@ impl HeaderInjection {
         const LEAST: usize = 8;
         const COVER: &[u8] = b"[redacted]";
         let mut clean: Option<Vec<u8>> = None;
-        for secret in self.0.iter().flat_map(|(_, value)| parts(value.expose())) {
+        let secrets = self.0.iter().filter(|(name, _)| !is_public(name));
+        for secret in secrets.flat_map(|(_, value)| parts(value.expose())) {
             let text = clean.as_deref().unwrap_or(held);
             if secret.len() >= LEAST && contains(text, secret) {
                 clean = Some(replace(text, secret, COVER));
@@ -186,6 +189,15 @@ fn replace(text: &[u8], wanted: &[u8], cover: &[u8]) -> Vec<u8> {
         }
     }
     clean
+}
+
+/// Headers that say what is spoken and by what program.
+fn is_public(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(name, "accept" | "user-agent")
+        || name.starts_with("accept-")
+        || name.starts_with("content-")
+        || name.ends_with("-version")
 }
 
 fn is_reserved(name: &HeaderName) -> bool {
@@ -301,14 +313,20 @@ mod tests {
 
     #[test]
     fn answers_that_echo_a_value_are_redacted() {
-        let ours =
-            injection(&[("authorization", "Bearer s3cr3t-t0ken"), ("x-short", "abc")]).unwrap();
+        let ours = injection(&[
+            ("authorization", "Bearer s3cr3t-t0ken"),
+            ("x-short", "abc"),
+            ("accept", "application/json"),
+        ])
+        .unwrap();
         let mut headers = HeaderMap::new();
         headers
             .insert("location", HeaderValue::from_static("https://x.test/?k=s3cr3t-t0ken&a=abc"));
         headers.insert("x-echo", HeaderValue::from_static("Bearer s3cr3t-t0ken"));
         headers.insert("x-other", HeaderValue::from_static("plain"));
+        headers.insert("content-type", HeaderValue::from_static("application/json"));
         assert_eq!(ours.redact(&mut headers), 2);
+        assert_eq!(headers["content-type"], "application/json");
         assert_eq!(headers["location"], "https://x.test/?k=[redacted]&a=abc");
         assert_eq!(headers["x-echo"], "[redacted]");
         assert_eq!(headers["x-other"], "plain");

@@ -16,9 +16,9 @@ use crate::refusal::Refusal;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Redaction {
     /// Answers pass unchanged.
-    #[default]
     None,
     /// Occurrences in headers of answers are overwritten.
+    #[default]
     Headers,
 }
 
@@ -88,7 +88,7 @@ impl McpRule {
             strip: Vec::new(),
             max_request_bytes: None,
             idle_timeout: None,
-            redaction: Redaction::None,
+            redaction: Redaction::default(),
             terms,
             lease: Arc::new(Lease::new(terms)),
         }

@@ -327,6 +327,38 @@ async fn a_withdrawn_rule_ends_its_streams() {
 }
 
 #[tokio::test]
+async fn a_withdrawn_rule_ends_an_upload_whose_answer_nobody_reads() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let proxy = Proxy::with(&[port], &["--allow-plain-http-rules"]);
+    proxy.rules(&rule(port, ""));
+    let mut client = proxy.connect();
+    client
+        .send("POST /mcp/gh/up HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+        .await;
+    let (mut origin, _) = listener.accept().await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"first\r\n") {
+        seen.push(origin.read_u8().await.unwrap());
+    }
+    let (mut reader, mut writer) = origin.split();
+    writer.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    // Until every buffer on the way is full.
+    let patience = std::time::Duration::from_millis(300);
+    while tokio::time::timeout(patience, writer.write_all(chunk.as_bytes()))
+        .await
+        .is_ok_and(|written| written.is_ok())
+    {}
+    proxy.rules("{}");
+    let mut late = Vec::new();
+    let patience = std::time::Duration::from_secs(10);
+    // A connection that is reset has ended as well.
+    let _ended = tokio::time::timeout(patience, reader.read_to_end(&mut late)).await.unwrap();
+    assert_eq!(late, b"");
+}
+
+#[tokio::test]
 async fn a_websocket_is_relayed_after_the_proof() {
     const WISH: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";

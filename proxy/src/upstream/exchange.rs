@@ -25,7 +25,7 @@ use crate::audit::Audit;
 use crate::host::{Host, Scheme};
 use crate::policy::Permit;
 use crate::refusal::Refusal;
-use crate::stream_body::OverLimit;
+use crate::stream_body::{Cut, OverLimit};
 use crate::upstream::Connector;
 use crate::upstream::pool::{Key, Lease, Pool};
 
@@ -236,16 +236,20 @@ fn server_name(host: &Host) -> Result<ServerName<'static>, Refusal> {
 /// The words of the error stay in the debug log: they may quote the origin.
 fn refusal_of(error: &hyper::Error) -> Refusal {
     tracing::debug!(%error, "exchange failed");
-    let over_limit = error.source().is_some_and(|source| source.is::<OverLimit>());
-    match (over_limit, error.is_user()) {
-        (true, _) => Refusal::BodyTooLarge,
-        (false, true) => Refusal::BadBody,
-        (false, false) => Refusal::BadUpstream,
+    match error.source() {
+        Some(source) if source.is::<OverLimit>() => Refusal::BodyTooLarge,
+        Some(source) if source.is::<Cut>() => Refusal::RuleExpired,
+        _ if error.is_user() => Refusal::BadBody,
+        _ => Refusal::BadUpstream,
     }
 }
 
-/// Waits for the answer as long as something moves: an upload in progress counts.
-async fn unless_idle<F: Future>(answer: F, up: &AtomicU64, idle: Duration) -> Option<F::Output> {
+/// Waits for an outcome as long as something moves: an upload in progress counts.
+pub(crate) async fn unless_idle<F: Future>(
+    answer: F,
+    up: &AtomicU64,
+    idle: Duration,
+) -> Option<F::Output> {
     let mut answer = std::pin::pin!(answer);
     loop {
         let before = up.load(Ordering::Relaxed);

@@ -104,7 +104,11 @@ pub fn check(
     let ip = ip.to_canonical();
     let class = classify(ip);
     let checked = CheckedAddr { socket: SocketAddr::new(ip, port), class };
-    if class.is_hard() || extra_deny.iter().any(|net| net.contains(&ip)) {
+    // A range that is written in IPv4 means its addresses behind NAT64 as well.
+    let inner = carried_v4(ip).map(IpAddr::V4);
+    let denied =
+        |net: &ipnet::IpNet| net.contains(&ip) || inner.is_some_and(|v4| net.contains(&v4));
+    if class.is_hard() || extra_deny.iter().any(denied) {
         return Err(Refusal::AddressDenied(class));
     }
     if class == AddressClass::Public {
@@ -150,6 +154,13 @@ fn classify_v4(ip: Ipv4Addr) -> AddressClass {
         | [192, 175, 48, _]
         | [240..=255, ..] => C::Reserved,
         _ => C::Public,
+    }
+}
+
+fn carried_v4(ip: IpAddr) -> Option<Ipv4Addr> {
+    match ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(ip) => mapped_or_nat64(ip),
     }
 }
 

@@ -206,9 +206,11 @@ fn bodies_that_are_no_json_are_told_apart_from_bad_content() {
 }
 
 /// A text that marks itself, broken in one of the ways that make a field faulty.
+/// Its mark is neither a method, which has no small letters, nor a header name as it is shown, which
+/// has no capitals: those two are no secrets.
 fn marked() -> impl Strategy<Value = String> {
     ("[a-z]{0,5}", prop::sample::select(vec!["", " ", "\n", "\0", "/", "?", "\u{e9}"]))
-        .prop_map(|(filling, odd)| format!("{odd}{filling}SECRETVALUE{filling}{odd}"))
+        .prop_map(|(filling, odd)| format!("{odd}{filling}SecretValue{filling}{odd}"))
 }
 
 fn marked_document() -> impl Strategy<Value = Value> {
@@ -232,8 +234,8 @@ fn marked_document() -> impl Strategy<Value = Value> {
     );
     (fields, marked(), any::<bool>()).prop_map(|(fields, header, map)| {
         let mut rule = json!({
-            "real_base_url": "https://a.test/SECRETVALUE",
-            "headers": { "X-Key": header, "Authorization": "Bearer SECRETVALUE" },
+            "real_base_url": "https://a.test/SecretValue",
+            "headers": { "X-Key": header, "Authorization": "Bearer SecretValue" },
         });
         for (key, text, listed) in fields {
             rule[key] = if listed { json!([text]) } else { json!(text) };
@@ -266,6 +268,6 @@ proptest! {
         // Globs are shown on purpose: they say what is allowed and are no credentials.
         let shown = shown.replace("allow_paths\":[\"/", "");
         let values_of_globs = body.to_string().contains("allow_paths");
-        prop_assert!(values_of_globs || !shown.contains("SECRETVALUE"), "{}", shown);
+        prop_assert!(values_of_globs || !shown.contains("SecretValue"), "{}", shown);
     }
 }

@@ -143,3 +143,16 @@ proptest! {
         prop_assert!(check(ip.into(), 443, &any_exception(), &[]).is_err());
     }
 }
+
+#[test]
+fn a_denied_ipv4_range_is_denied_behind_nat64_too() {
+    let denied = ["93.184.216.0/24".parse().unwrap()];
+    for (ip, open) in [
+        ("93.184.216.34", false),
+        ("::ffff:93.184.216.34", false),
+        ("64:ff9b::93.184.216.34", false),
+        ("64:ff9b::93.184.217.34", true),
+    ] {
+        assert_eq!(check(ip.parse().unwrap(), 443, &[], &denied).is_ok(), open, "{ip}");
+    }
+}
