@@ -19,6 +19,7 @@ use crate::host::HostPort;
 use crate::metrics::Metrics;
 use crate::policy::Permit;
 use crate::refusal::Refusal;
+use crate::rules::document::is_server_name;
 use crate::upstream::guard::AddressClass;
 
 /// Where records and counts go.
@@ -154,12 +155,16 @@ impl Audit {
                 self.record.scheme = Some(forward.scheme.as_str());
                 self.destination(&forward.at);
             }
-            Target::Mcp(_) => self.record.mode = "route",
+            Target::Mcp(path) => {
+                self.record.mode = "route";
+                // What cannot name a rule may be anything, a misplaced secret too.
+                self.record.rule = is_server_name(&path.server).then(|| path.server.clone());
+            }
             Target::Bedrock(_) => self.record.mode = "aws",
         }
     }
 
-    /// Which rule allowed it.
+    /// Which rule allowed it, in place of the one asked for.
     pub fn permitted(&mut self, permit: &Permit) {
         self.record.rule = Some(permit.rule().to_string());
         self.destination(permit.at());

@@ -166,6 +166,11 @@ pub struct UpstreamArgs {
 /// AWS and the Bedrock route.
 #[derive(Debug, Args)]
 pub struct AwsArgs {
+    /// Serve the Bedrock route; so does a `bedrock` section of the policy file, and each flag below
+    /// that concerns it
+    #[arg(long, env = "WORKSPACE_PROXY_BEDROCK", value_parser = BoolishValueParser::new())]
+    pub bedrock: bool,
+
     /// Region of the Bedrock route; AWS_REGION and AWS_DEFAULT_REGION are read after this
     #[arg(long, env = "WORKSPACE_PROXY_AWS_REGION", value_name = "REGION")]
     pub aws_region: Option<String>,

@@ -33,7 +33,7 @@ pub struct Settings {
     /// Names with fixed addresses, as in a hosts file.
     pub hosts: HashMap<Arc<str>, Vec<IpAddr>>,
     /// The Bedrock route, where the file configures it.
-    pub bedrock: wire::BedrockWire,
+    pub bedrock: Option<wire::BedrockWire>,
     /// Whether rules may have an `http://` base URL.
     pub allow_plain_http_rules: bool,
 }

@@ -132,12 +132,6 @@ refusals! {
     /// The destination is the proxy itself.
     SelfConnection = FORBIDDEN, "self_connection", "proxy_loop_detected", "The destination is the proxy itself",
         "The proxy does not connect to its own listeners.";
-    /// The host has a credential route, which must be used in place of a tunnel.
-    UseRoute = FORBIDDEN, "use_route", "http_request_denied", "The host is served by a route",
-        "This host is reached through a route of the proxy, not through a tunnel.";
-    /// The AWS service, region or operation is not enabled.
-    AwsNotAllowed = FORBIDDEN, "aws_not_allowed", "http_request_denied", "The AWS service or operation is not allowed",
-        "The policy does not allow this AWS service, region or operation.";
     /// The TLS client hello names another host than the CONNECT request.
     SniMismatch = FORBIDDEN, "sni_mismatch", "http_request_denied", "The TLS server name is another host",
         "The server name in the TLS handshake must be the host of the CONNECT request.";
@@ -190,9 +184,6 @@ refusals! {
     /// The credential for the route cannot be had.
     CredentialsUnavailable = BAD_GATEWAY, "credentials_unavailable", "proxy_internal_error", "The credential is not available",
         "The proxy cannot get the credential for this route at the moment. Nothing was sent without it.";
-    /// No policy has been loaded.
-    NoPolicy = SERVICE_UNAVAILABLE, "no_policy", "proxy_configuration_error", "No policy is loaded",
-        "The proxy has no policy yet.";
     /// A connection or tunnel limit is reached.
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", "connection_limit_reached", "The proxy is at its limit",
         "Too many connections are open. Close some or try again later.";

@@ -134,7 +134,7 @@ impl Prepared {
         let tls = client_config(args.upstream.upstream_ca.as_deref())?;
         let token =
             args.listeners.admin_token_file.as_deref().map(BearerToken::load).transpose()?;
-        let aws = AwsPlan::read(&args.aws, &settings.bedrock)?;
+        let aws = AwsPlan::read(&args.aws, settings.bedrock.as_ref())?;
         let sinks = Sinks {
             writer: audit_writer(args.logs.audit_file.as_deref())?,
             metrics: Metrics::new()?,

@@ -234,3 +234,15 @@ fn the_catch_all_is_off_unless_the_policy_turns_it_on() -> Result<()> {
     assert_eq!(invoke(&proxy, &format!("/bedrock{MODEL}"))?.status(), 200);
     Ok(())
 }
+
+#[test]
+fn credentials_in_the_environment_alone_open_no_route() -> Result<()> {
+    let setup = Setup::new()?.policy(|policy| drop(policy["bedrock"].take()));
+    let proxy = setup
+        .env("AWS_REGION", REGION)
+        .env("AWS_ACCESS_KEY_ID", "AKIASTATICKEY")
+        .env("AWS_SECRET_ACCESS_KEY", "static-secret")
+        .start()?;
+    assert_eq!(invoke(&proxy, &format!("/bedrock{MODEL}"))?.status(), 404);
+    Ok(())
+}

@@ -47,7 +47,7 @@ mod tests {
     #[tokio::test]
     async fn sdks_find_the_reason_where_they_look_for_it() {
         let rows = [
-            (Refusal::AwsNotAllowed, 403, "AccessDeniedException"),
+            (Refusal::NotAllowed, 403, "AccessDeniedException"),
             (Refusal::CredentialsUnavailable, 502, "ServiceUnavailableException"),
             (Refusal::BodyTooLarge, 413, "RequestEntityTooLargeException"),
             (Refusal::BadPath, 400, "ValidationException"),

@@ -20,9 +20,9 @@ pub struct PolicyWire {
     /// address guard judges these addresses like any other.
     #[serde(default)]
     pub hosts: BTreeMap<String, Vec<String>>,
-    /// The Bedrock route.
-    #[serde(default)]
-    pub bedrock: BedrockWire,
+    /// The Bedrock route. It exists where this section does, or a flag asks for it; credentials in the
+    /// environment alone open nothing.
+    pub bedrock: Option<BedrockWire>,
     /// Bounds on what rules documents may ask for.
     #[serde(default)]
     pub rules: RulesWire,
@@ -34,7 +34,7 @@ impl Default for PolicyWire {
             version: 1,
             egress: EgressWire::default(),
             hosts: BTreeMap::new(),
-            bedrock: BedrockWire::default(),
+            bedrock: None,
             rules: RulesWire::default(),
         }
     }
@@ -120,7 +120,7 @@ pub struct ExceptionWire {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BedrockWire {
-    /// AWS region, such as `us-east-1`. The route exists where a region is given.
+    /// AWS region, such as `us-east-1`, unless the environment names it.
     pub region: Option<String>,
     /// Whether any path that is no other route is a Bedrock path, as the predecessor had it.
     pub catchall: Option<bool>,

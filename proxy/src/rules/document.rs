@@ -263,7 +263,7 @@ enum Shape {
 const NAME_RULE: &str = "is not a server name: use 1 to 64 letters, digits and '._-', beginning with \
                          a letter or digit";
 
-fn is_server_name(name: &str) -> bool {
+pub(crate) fn is_server_name(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     (1..=MAX_NAME).contains(&name.len())
         && name.bytes().all(inner)

@@ -43,27 +43,26 @@ pub struct AwsPlan {
 }
 
 impl AwsPlan {
-    /// Reads the settings; none where AWS is not configured. Flags win over the policy file, which
-    /// wins over `AWS_REGION`.
+    /// Reads the settings; none where nobody asked for the route, whatever credentials the environment
+    /// holds. Flags win over the policy file, which wins over `AWS_REGION`.
     ///
     /// # Errors
-    /// A setting is incomplete or malformed.
-    pub fn read(args: &AwsArgs, file: &BedrockWire) -> Result<Option<Self>, AwsSetupError> {
+    /// A setting is incomplete or malformed, or there is nothing to sign with.
+    pub fn read(args: &AwsArgs, file: Option<&BedrockWire>) -> Result<Option<Self>, AwsSetupError> {
+        if file.is_none() && !asked_for(args) {
+            return Ok(None);
+        }
+        let file = file.cloned().unwrap_or_default();
         let region = args.aws_region.as_ref().or(file.region.as_ref());
         let variable = |name: &str| match (name, region) {
             ("AWS_REGION", Some(region)) => Some(region.clone()),
             _ => std::env::var(name).ok(),
         };
         let endpoint = args.bedrock_endpoint.as_ref().or(file.endpoint.as_ref());
-        let catchall = args.bedrock_catchall || file.catchall.unwrap_or(false);
-        let Some(config) = environment::read(variable)? else {
-            let asked = catchall || endpoint.is_some() || region.is_some();
-            return if asked { Err(AwsSetupError::NoCredentials) } else { Ok(None) };
-        };
         Ok(Some(Self {
-            config,
+            config: environment::read(variable)?.ok_or(AwsSetupError::NoCredentials)?,
             endpoint: endpoint.map(|url| parse_endpoint(url)).transpose()?,
-            catchall,
+            catchall: args.bedrock_catchall || file.catchall.unwrap_or(false),
             body_limit: args.body_limit,
         }))
     }
@@ -86,6 +85,11 @@ impl AwsPlan {
         let aws = Aws::start(self.config, transport, self.body_limit, drain);
         BedrockRoute { aws, endpoint: self.endpoint }
     }
+}
+
+fn asked_for(args: &AwsArgs) -> bool {
+    let AwsArgs { bedrock, bedrock_catchall, bedrock_endpoint, aws_region, .. } = args;
+    *bedrock || *bedrock_catchall || bedrock_endpoint.is_some() || aws_region.is_some()
 }
 
 fn parse_endpoint(url: &str) -> Result<BaseUrl, AwsSetupError> {
