@@ -56,6 +56,7 @@ struct Prepared {
 /// When something the operator asked for cannot be had; then nothing was served.
 pub fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     logging::init(args.log_format, &args.log_level).map_err(anyhow::Error::msg)?;
+    sys::hold_stop_signals().context("cannot hold signals back")?;
     let prepared = prepare(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -127,6 +128,7 @@ fn environment(
 
 async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     let mut signals = StopSignals::install().context("cannot handle signals")?;
+    sys::release_stop_signals().context("cannot let signals through")?;
     // Commands and forwards stop first. Until they have, everything else is served: probes see the
     // stop, and the work can still be fetched.
     let (work_trigger, drain) = drain::channel();

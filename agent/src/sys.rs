@@ -259,6 +259,37 @@ pub fn raise_loopback(socket: BorrowedFd<'_>) -> io::Result<()> {
     if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Holds SIGTERM and SIGINT back, for this thread and those it starts, until they can be handled: a
+/// stop that is asked for during the start is not lost, as it would be for PID 1, whom the kernel
+/// spares signals without a handler (pid_namespaces(7)).
+///
+/// # Errors
+/// As pthread_sigmask(3).
+pub fn hold_stop_signals() -> io::Result<()> {
+    mask_stop_signals(libc::SIG_BLOCK)
+}
+
+/// Lets SIGTERM and SIGINT through again, to this thread.
+///
+/// # Errors
+/// As pthread_sigmask(3).
+pub fn release_stop_signals() -> io::Result<()> {
+    mask_stop_signals(libc::SIG_UNBLOCK)
+}
+
+fn mask_stop_signals(how: c_int) -> io::Result<()> {
+    let mut set = signal_set(|set| {
+        // SAFETY: `set` points to memory for a signal set.
+        unsafe { libc::sigemptyset(set) }
+    })?;
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        // SAFETY: the set is initialised.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    // SAFETY: the set is initialised; the old one is not asked for.
+    check(unsafe { libc::pthread_sigmask(how, &raw const set, ptr::null_mut()) })
+}
+
 /// Marks every descriptor above standard error close-on-exec, whoever opened it: what the parent of
 /// the agent left open must not reach commands.
 pub fn close_inherited_on_exec(highest: c_int) {

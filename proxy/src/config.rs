@@ -211,6 +211,13 @@ impl Compiler {
 const ALL_ACCESS: [Access; 3] =
     [Access::Tunnel, Access::Forward(Scheme::Https), Access::Forward(Scheme::Http)];
 
+/// An entry as an error may show it: a URL pasted with its password must not end up in a log.
+fn without_userinfo(text: &str) -> String {
+    let Some((before, after)) = text.rsplit_once('@') else { return text.to_owned() };
+    let scheme = before.split_once("//").map_or(0, |(scheme, _)| scheme.len() + 2);
+    format!("{}…@{after}", before.get(..scheme).unwrap_or_default())
+}
+
 /// Where an entry stands, for error messages.
 struct Entry<'a> {
     list: &'static str,
@@ -222,7 +229,7 @@ impl Entry<'_> {
     fn error(&self, problem: impl fmt::Display) -> ConfigError {
         ConfigError::Entry {
             place: format!("{}[{}]", self.list, self.at),
-            entry: self.text.to_owned(),
+            entry: without_userinfo(self.text),
             problem: problem.to_string(),
         }
     }

@@ -13,6 +13,7 @@ use workspace_tests::{
     agent::{Agent, Setup},
     http::Connection,
     origin::Origin,
+    process::Daemon,
     proxy,
     wait::eventually,
 };
@@ -55,6 +56,29 @@ fn a_running_command_is_ended_and_its_client_told() -> Result<()> {
     Ok(())
 }
 
+/// Whether a thread of the process holds SIGTERM back (proc_pid_status(5)).
+fn holds_sigterm_back(pid: u32) -> bool {
+    const SIGTERM: u64 = 1 << 14;
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().any(|thread| {
+        let status = std::fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+        let mask = blocked.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.is_some_and(|mask| mask & SIGTERM != 0)
+    })
+}
+
+#[test]
+fn a_stop_that_is_asked_for_during_the_start_is_not_lost() -> Result<()> {
+    let setup = Setup::new()?;
+    let mut daemon = Daemon::spawn("agent", setup.command(), setup.directory())?;
+    eventually("the agent holds signals back", || holds_sigterm_back(daemon.pid()).then_some(()))?;
+    daemon.signal(Signal::TERM)?;
+    let status = daemon.wait()?;
+    ensure!(status.success(), "{status}: {}", daemon.output());
+    Ok(())
+}
+
 #[test]
 fn a_second_signal_ends_the_agent_whatever_runs() -> Result<()> {
     let mut agent = Setup::new()?.args(&["--drain-timeout", "1h"]).start()?;
@@ -65,9 +89,13 @@ fn a_second_signal_ends_the_agent_whatever_runs() -> Result<()> {
     agent.daemon.signal(Signal::TERM)?;
     // Two signals that are both pending are one; the first has to be taken first.
     eventually("the agent drains", || {
-        let ready = agent.client.get("/readyz");
-        ready.map_or(true, |answer| answer.status() == 503).then_some(())
+        agent.client.get("/readyz").ok().filter(|answer| answer.status() == 503)
     })?;
+    // Until its commands have ended the agent starts nothing and serves everything else.
+    let refused = agent.try_exec(&json!({ "argv": ["/bin/true"] }))?;
+    assert_eq!((refused.status(), refused.problem_code()?.as_str()), (503, "draining"));
+    assert_eq!(agent.client.get("/v1/files/started")?.text(), pid);
+    assert_eq!(agent.client.get("/v1/sync/pull")?.status(), 200);
     agent.daemon.signal(Signal::TERM)?;
     agent.daemon.wait()?;
     let left = Path::new("/proc").join(pid.trim());

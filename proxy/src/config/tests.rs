@@ -136,3 +136,11 @@ fn as_many_rules_as_promised_fit_and_bombs_do_not() {
     let bomb = format!("version: 1\nhosts:\n  a.test: &a [{addresses}]\n{aliases}");
     assert!(matches!(compile(&bomb), Err(ConfigError::Syntax { .. })));
 }
+
+#[test]
+fn a_password_in_an_entry_is_not_repeated() {
+    for entry in ["https://user:hunter2@allowed.example/", "user:hunter2@allowed.example"] {
+        let error = Settings::load(None, &[entry.to_owned()], "").unwrap_err().to_string();
+        assert!(error.contains("…@allowed.example") && !error.contains("hunter2"), "{error}");
+    }
+}
