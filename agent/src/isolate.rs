@@ -5,14 +5,17 @@
 //! No privilege is needed: the network namespace comes with a user namespace of our own
 //! (user_namespaces(7)), all of whose capabilities are given up again at once.
 
-use std::{fmt, fs, io};
+use std::{
+    fmt, fs,
+    io::{self, Write},
+};
 
 use rustix::{
     net::{AddressFamily, SocketType, socket},
     process::{DumpableBehavior, Gid, Uid, getgid, getuid, set_dumpable_behavior},
     thread::{
-        CapabilitySet, CapabilitySets, clear_ambient_capability_set,
-        remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+        CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities,
+        set_no_new_privs,
     },
 };
 
@@ -127,13 +130,19 @@ fn settle(ids: (Uid, Gid)) -> Result<(), IsolationError> {
 /// Maps our own ids onto themselves, the only mapping an unprivileged process may make.
 fn map_ids((uid, gid): (Uid, Gid)) -> io::Result<()> {
     let (uid, gid) = (uid.as_raw(), gid.as_raw());
-    fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
-    match fs::write("/proc/self/setgroups", "deny") {
+    write_existing("/proc/self/uid_map", &format!("{uid} {uid} 1"))?;
+    match write_existing("/proc/self/setgroups", "deny") {
         // gVisor before 2026 has no such file and asks for none.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => other?,
     }
-    fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
+    write_existing("/proc/self/gid_map", &format!("{gid} {gid} 1"))
+}
+
+/// Writes a file of /proc in one piece, without asking to create or to truncate it: gVisor refuses
+/// both.
+fn write_existing(path: &str, text: &str) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
 }
 
 fn raise_loopback() -> io::Result<()> {
@@ -167,7 +176,7 @@ fn drop_privileges() -> io::Result<()> {
             other => other?,
         }
     }
-    clear_ambient_capability_set()?;
+    // The ambient set goes with these (capabilities(7)); gVisor has no call for it.
     let none = CapabilitySet::empty();
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
     Ok(set_capabilities(None, sets)?)

@@ -5,7 +5,10 @@
 use std::{ffi::OsString, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, bail};
-use rustix::process::{Resource, Rlimit, getpid, getuid, set_child_subreaper, setrlimit};
+use rustix::{
+    io::Errno,
+    process::{Resource, Rlimit, getpid, getuid, set_child_subreaper, setrlimit},
+};
 use serde_json::json;
 use workspace_common::{
     drain::{self, Drain, StopSignals},
@@ -82,8 +85,7 @@ fn prepare(args: &ServeArgs) -> anyhow::Result<Prepared> {
         .iter()
         .map(|forward| forward.bind().with_context(|| format!("--forward {forward}")));
     let forwards = forwards.collect::<Result<_, _>>()?;
-    set_child_subreaper(Some(getpid()))
-        .context("cannot adopt orphans (prctl, PR_SET_CHILD_SUBREAPER)")?;
+    adopt_orphans()?;
     let root = Root::open(&args.root)
         .with_context(|| format!("cannot use '{}' as the root (--root)", args.root.display()))?;
     let environment = environment(args, std::env::vars_os())?;
@@ -104,6 +106,20 @@ fn refuse_open_listeners(args: &ServeArgs, token: Option<&BearerToken>) -> anyho
 
 fn bind_all(addresses: &[ListenAddr]) -> anyhow::Result<Vec<BoundListener>> {
     Ok(addresses.iter().map(ListenAddr::bind).collect::<Result<_, _>>()?)
+}
+
+/// Makes what commands leave behind our children. PID 1 has them in any case, so a kernel that has no
+/// such call (gVisor) is no obstacle.
+fn adopt_orphans() -> anyhow::Result<()> {
+    match set_child_subreaper(Some(getpid())) {
+        Err(Errno::INVAL) => {
+            if !getpid().is_init() {
+                tracing::warn!("this kernel gives orphans to PID 1 only, which this agent is not");
+            }
+            Ok(())
+        }
+        other => other.context("cannot adopt orphans (prctl, PR_SET_CHILD_SUBREAPER)"),
+    }
 }
 
 /// A core file of the agent would hold its token, one of a command would fill the workspace.

@@ -30,12 +30,14 @@ pub enum Tool {
     Docker,
     /// User and network namespaces without privileges.
     UserNamespaces,
+    /// gVisor's runsc, and the right to start a sandbox.
+    Gvisor,
 }
 
 impl Tool {
     /// Why it cannot be used here; `None` when it can. Looked up once.
     pub fn missing(self) -> Option<String> {
-        static ANSWERS: [OnceLock<Option<String>>; 8] = [const { OnceLock::new() }; 8];
+        static ANSWERS: [OnceLock<Option<String>>; 9] = [const { OnceLock::new() }; 9];
         ANSWERS[self as usize].get_or_init(|| self.look()).clone()
     }
 
@@ -56,6 +58,10 @@ impl Tool {
             Self::UserNamespaces => unless(
                 works("unshare", &["-U", "-n", "true"]),
                 "this machine lets no unprivileged process make user and network namespaces",
+            ),
+            Self::Gvisor => unless(
+                works("runsc", &["--network=none", "do", "true"]),
+                "runsc (gVisor) is not installed or cannot start a sandbox",
             ),
         }
     }
