@@ -38,7 +38,7 @@ fn main() -> Result<()> {
     let report: Vec<Value> = figures.iter().map(Figure::json).collect();
     let path = binaries::repository().join("target/bench.json");
     fs::write(&path, serde_json::to_string_pretty(&report)?)?;
-    println!("written to {}", path.display());
+    println!("written to target/bench.json");
     Ok(())
 }
 
