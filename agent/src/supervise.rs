@@ -26,14 +26,13 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use workspace_common::drain::Drain;
 
-use crate::metrics::Metrics;
-
 use self::{
     reap::Reaper,
     spawn::{CommandSpec, StartError, env_entry},
     task::{Input, Job, Outcome, OutputSink, Outputs},
     tree::Tree,
 };
+use crate::metrics::Metrics;
 
 /// Chunks of standard input that may wait for a process that does not read.
 const STDIN_QUEUE: usize = 4;

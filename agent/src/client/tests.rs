@@ -1,6 +1,5 @@
 //! The subcommands against a real server on a Unix socket.
 
-use crate::files::transfer::Transfers;
 use std::{fs, os::unix::fs::symlink, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -23,7 +22,7 @@ use super::{
     push::{PushArgs, push},
 };
 use crate::{
-    files::{self, FilesContext, Root},
+    files::{self, FilesContext, Root, transfer::Transfers},
     sync::{self, SyncContext},
 };
 

@@ -5,7 +5,6 @@ use serde_json::Value;
 use workspace_common::body::{empty, full};
 
 use super::*;
-use crate::files::transfer::Transfers;
 
 struct Workspace {
     directory: tempfile::TempDir,

@@ -7,6 +7,7 @@
 
 use std::{
     io::{self, Read, Write},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,10 +16,11 @@ use futures_util::stream;
 use http::StatusCode;
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt, StreamBody};
-use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use workspace_common::body::{Body, BoxError};
-use workspace_common::problem::Problem;
+use workspace_common::{
+    body::{Body, BoxError},
+    problem::Problem,
+};
 
 /// Bytes moved at once. Over Unix sockets 64 KiB costs a fifth to two fifths of the throughput, and
 /// more than this gains nothing.

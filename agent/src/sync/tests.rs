@@ -1,4 +1,3 @@
-use crate::files::transfer::Transfers;
 use std::{
     collections::BTreeMap,
     fs,
