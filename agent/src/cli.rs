@@ -107,6 +107,14 @@ pub struct ServeArgs {
     #[arg(long, env = "WORKSPACE_AGENT_MAX_PROCESSES", value_name = "N", default_value_t = 1024)]
     pub max_processes: u32,
 
+    /// Detached commands that are remembered after their end
+    #[arg(long, env = "WORKSPACE_AGENT_KEEP_ENDED", value_name = "N", default_value_t = 256)]
+    pub keep_ended: u32,
+
+    /// How long a detached command is remembered after its end
+    #[arg(long, env = "WORKSPACE_AGENT_KEEP_ENDED_FOR", value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub keep_ended_for: Duration,
+
     /// Connections that may be open at once
     #[arg(long, env = "WORKSPACE_AGENT_MAX_CONNECTIONS", value_name = "N", default_value_t = 4096)]
     pub max_connections: u32,
