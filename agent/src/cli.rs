@@ -7,7 +7,10 @@ use clap::{Args, Parser, Subcommand};
 use workspace_common::{client::Endpoint, listen::ListenAddr, logging::LogFormat};
 
 use crate::{
-    client::{exec::ExecArgs, health::HealthArgs, list::ListArgs, pull::PullArgs, push::PushArgs},
+    client::{
+        exec::ExecArgs, health::HealthArgs, kill::KillArgs, list::ListArgs, logs::LogsArgs,
+        ps::PsArgs, pull::PullArgs, push::PushArgs,
+    },
     forward::ForwardSpec,
     isolate::Wanted,
 };
@@ -28,6 +31,12 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Run a command in the workspace; its output and exit code become ours
     Exec(Client<ExecArgs>),
+    /// List the detached commands that run or have ended lately
+    Ps(Client<PsArgs>),
+    /// Print the output of a detached command
+    Logs(Client<LogsArgs>),
+    /// End a detached command and everything it started, or signal it
+    Kill(Client<KillArgs>),
     /// Copy a local directory into the workspace
     Push(Client<PushArgs>),
     /// Copy a directory of the workspace here

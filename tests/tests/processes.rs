@@ -415,6 +415,34 @@ fn detached_commands_count_against_the_limit_and_end_with_the_agent() -> Result<
 }
 
 #[test]
+fn the_command_line_lists_reads_signals_and_ends() -> Result<()> {
+    let agent = Agent::start()?;
+    let script =
+        "trap 'echo hup; exit 4' HUP; echo out; echo err >&2; while :; do sleep 0.01; done";
+    for id in ["one", "two"] {
+        start(&agent, &json!({ "id": id, "shell": script }))?;
+        let written = |shown: &Value| shown["stdout_bytes"] == 4 && shown["stderr_bytes"] == 4;
+        eventually("it has written", || show(&agent, id).ok().filter(written))?;
+    }
+    let logs = agent.run_cli("logs", &["one"])?;
+    assert_eq!((&logs.stdout[..], &logs.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+    let said = agent.run_cli("kill", &["--signal", "HUP", "--leader", "one"])?;
+    assert_eq!(said.stdout, b"signalled 1\n");
+    let logs = agent.run_cli("logs", &["-f", "one"])?;
+    assert_eq!(logs.stdout, b"out\nhup\n");
+    let said = String::from_utf8(agent.run_cli("kill", &["two"])?.stdout)?;
+    ensure!(said.starts_with("killed ") && said.ends_with(", survivors 0\n"), "{said}");
+    let list = String::from_utf8(agent.run_cli("ps", &[])?.stdout)?;
+    ensure!(list.lines().count() == 2 && list.contains(" ended   4 "), "{list}");
+    let list: Value = serde_json::from_slice(&agent.run_cli("ps", &["--json"])?.stdout)?;
+    assert_eq!(list["processes"][1]["signal"], "SIGTERM");
+    let unknown = agent.cli("kill").arg("none").output()?;
+    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    ensure!(unknown.status.code() == Some(125) && said.contains("no_such_process"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_its_code() -> Result<()> {
     let agent = Agent::start()?;
     let id = start(&agent, &json!({ "argv": ["cat"], "stdin_open": true }))?;
