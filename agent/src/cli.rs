@@ -7,7 +7,10 @@ use clap::{Args, Parser, Subcommand};
 use workspace_common::{client::Endpoint, listen::ListenAddr, logging::LogFormat};
 
 use crate::{
-    client::{exec::ExecArgs, health::HealthArgs, list::ListArgs, pull::PullArgs, push::PushArgs},
+    client::{
+        exec::ExecArgs, health::HealthArgs, kill::KillArgs, list::ListArgs, logs::LogsArgs,
+        ps::PsArgs, pull::PullArgs, push::PushArgs,
+    },
     forward::ForwardSpec,
     isolate::Wanted,
 };
@@ -28,6 +31,12 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Run a command in the workspace; its output and exit code become ours
     Exec(Client<ExecArgs>),
+    /// List the detached commands that run or have ended lately
+    Ps(Client<PsArgs>),
+    /// Print the output of a detached command
+    Logs(Client<LogsArgs>),
+    /// End a detached command and everything it started, or signal it
+    Kill(Client<KillArgs>),
     /// Copy a local directory into the workspace
     Push(Client<PushArgs>),
     /// Copy a directory of the workspace here
@@ -106,6 +115,14 @@ pub struct ServeArgs {
     /// Commands that may run at once
     #[arg(long, env = "WORKSPACE_AGENT_MAX_PROCESSES", value_name = "N", default_value_t = 1024)]
     pub max_processes: u32,
+
+    /// Detached commands that are remembered after their end
+    #[arg(long, env = "WORKSPACE_AGENT_KEEP_ENDED", value_name = "N", default_value_t = 256)]
+    pub keep_ended: u32,
+
+    /// How long a detached command is remembered after its end
+    #[arg(long, env = "WORKSPACE_AGENT_KEEP_ENDED_FOR", value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub keep_ended_for: Duration,
 
     /// Connections that may be open at once
     #[arg(long, env = "WORKSPACE_AGENT_MAX_CONNECTIONS", value_name = "N", default_value_t = 4096)]

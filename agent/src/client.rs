@@ -5,8 +5,11 @@
 pub mod exec;
 pub mod failure;
 pub mod health;
+pub mod kill;
 pub mod list;
+pub mod logs;
 pub mod progress;
+pub mod ps;
 pub mod pull;
 pub mod push;
 
@@ -37,6 +40,9 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(args) => crate::server::serve(&args),
         Command::Exec(c) => Ok(exec::run(&client(&c)?, &c.args).await?),
+        Command::Ps(c) => Ok(ps::run(&client(&c)?, &c.args).await?),
+        Command::Logs(c) => Ok(logs::run(&client(&c)?, &c.args).await?),
+        Command::Kill(c) => Ok(kill::run(&client(&c)?, &c.args).await?),
         Command::Push(c) => Ok(push::run(&client(&c)?, &c.args).await?),
         Command::Pull(c) => Ok(pull::run(&client(&c)?, &c.args).await?),
         Command::Ls(c) => Ok(list::run(&client(&c)?, &c.args).await?),

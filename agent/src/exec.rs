@@ -25,19 +25,22 @@ use self::{
 use crate::supervise::{
     Engine, Refusal, Running,
     spawn::StartError,
+    table::Table,
     task::{Outcome, OutputSink, Outputs},
 };
 
 /// The largest body of `POST /v1/exec`. Larger input goes through an open standard input.
-const MAX_REQUEST_BYTES: usize = 16 << 20;
+pub(crate) const MAX_REQUEST_BYTES: usize = 16 << 20;
 /// The media type of a streamed reply.
-const NDJSON: &str = "application/x-ndjson";
+pub(crate) const NDJSON: &str = "application/x-ndjson";
 
 /// What the calls about commands need.
 #[derive(Debug)]
 pub struct ExecContext {
     /// Starts the commands.
     pub engine: Engine,
+    /// Those that were started detached.
+    pub table: Arc<Table>,
     /// What requests leave out.
     pub defaults: Defaults,
 }
@@ -59,7 +62,7 @@ pub async fn run(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Problem> {
     if request.method() != Method::POST {
-        return Ok(method_not_allowed());
+        return Ok(method_not_allowed("POST"));
     }
     let form = form(request.headers())?;
     let body = collect_limited(request.into_body(), MAX_REQUEST_BYTES).await.map_err(unread)?;
@@ -85,7 +88,7 @@ fn form(headers: &HeaderMap) -> Result<Form, Problem> {
     Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", detail))
 }
 
-fn unread(error: BodyError) -> Problem {
+pub(crate) fn unread(error: BodyError) -> Problem {
     match error {
         BodyError::TooLarge(limit) => Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -131,7 +134,7 @@ fn start<W: OutputSink>(
 }
 
 /// What a command that did not start is answered: never an invented exit code.
-fn refused(refusal: &Refusal) -> Problem {
+pub(crate) fn refused(refusal: &Refusal) -> Problem {
     let (status, code) = match refusal {
         Refusal::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         Refusal::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_processes"),
@@ -153,14 +156,14 @@ fn start_code(error: &StartError) -> &'static str {
     }
 }
 
-fn internal(error: &tokio::task::JoinError) -> Problem {
+pub(crate) fn internal(error: &tokio::task::JoinError) -> Problem {
     tracing::error!(%error, "the task that owned a command failed");
     let detail = "the agent lost the command; this is a fault of the agent";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
 }
 
 /// What both forms of the reply say about the end.
-fn outcome_fields(id: &str, pid: i32, outcome: &Outcome) -> Map<String, Value> {
+pub(crate) fn outcome_fields(id: &str, pid: i32, outcome: &Outcome) -> Map<String, Value> {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let ended = outcome.ended.as_ref();
     let usage = ended.map(|ended| {
@@ -204,18 +207,19 @@ pub(crate) fn signal_number(name: &str) -> Option<u8> {
     u8::try_from(index + 1).ok()
 }
 
-fn json_response(content: &Value) -> Response<Body> {
+pub(crate) fn json_response(content: &Value) -> Response<Body> {
     let mut response = Response::new(body::json(content));
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response
 }
 
-fn method_not_allowed() -> Response<Body> {
-    let detail = "only POST is allowed here";
+/// What a method that a path does not know is answered; `allowed` as the header `Allow` has it.
+pub(crate) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
+    let detail = format!("only {allowed} is allowed here");
     let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
     let mut response = problem.response();
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response
 }
 
@@ -230,7 +234,7 @@ pub async fn feed(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Problem> {
     if request.method() != Method::POST {
-        return Ok(method_not_allowed());
+        return Ok(method_not_allowed("POST"));
     }
     let eof = match request.uri().query() {
         None | Some("eof=false") => false,

@@ -18,6 +18,7 @@ use crate::{
     files::{self, FilesContext},
     isolate::Network,
     metrics::Metrics,
+    processes::{self, Call},
     sync::{self, SyncContext},
 };
 
@@ -51,6 +52,7 @@ enum Action<'a> {
     Info,
     Exec,
     Stdin(&'a str),
+    Processes(Call<'a>),
     File(&'a str),
     Sync(&'a str),
 }
@@ -69,6 +71,7 @@ fn action(path: &str) -> Option<Action<'_>> {
         "/metrics" => return Some(Action::Metrics),
         "/v1/info" => return Some(Action::Info),
         "/v1/exec" => return Some(Action::Exec),
+        "/v1/processes" => return Some(Action::Processes(Call::All)),
         "/v1/files" => return Some(Action::File("")),
         _ => {}
     }
@@ -78,8 +81,15 @@ fn action(path: &str) -> Option<Action<'_>> {
     if let Some(call) = path.strip_prefix("/v1/sync/") {
         return Some(Action::Sync(call));
     }
-    let id = path.strip_prefix("/v1/processes/")?.strip_suffix("/stdin")?;
-    (!id.is_empty() && !id.contains('/')).then_some(Action::Stdin(id))
+    let rest = path.strip_prefix("/v1/processes/")?;
+    match rest.split_once('/').map_or((rest, None), |(id, call)| (id, Some(call))) {
+        ("", _) => None,
+        (id, None) => Some(Action::Processes(Call::One(id))),
+        (id, Some("output")) => Some(Action::Processes(Call::Output(id))),
+        (id, Some("signal")) => Some(Action::Processes(Call::Signal(id))),
+        (id, Some("stdin")) => Some(Action::Stdin(id)),
+        _ => None,
+    }
 }
 
 impl Agent {
@@ -103,6 +113,7 @@ impl Agent {
             None => Err(Problem::no_such_endpoint(&path)),
             Some(Action::Exec) => exec::run(&self.exec, request).await,
             Some(Action::Stdin(id)) => exec::feed(&self.exec, id, request).await,
+            Some(Action::Processes(call)) => processes::handle(&self.exec, call, request).await,
             Some(Action::File(path)) => files::handle(&self.files, path, request).await,
             Some(Action::Sync(call)) => sync::handle(&self.sync, call, request).await,
             Some(shown @ (Action::Health | Action::Ready | Action::Metrics | Action::Info)) => {
@@ -165,14 +176,27 @@ mod tests {
         assert_eq!(action("/v1/files/a/b"), Some(Action::File("a/b")));
         assert_eq!(action("/v1/sync/push"), Some(Action::Sync("push")));
         assert_eq!(action("/v1/processes/a-1/stdin"), Some(Action::Stdin("a-1")));
+        for (path, call) in [
+            ("/v1/processes", Call::All),
+            ("/v1/processes/a-1", Call::One("a-1")),
+            ("/v1/processes/a-1/output", Call::Output("a-1")),
+            ("/v1/processes/output/signal", Call::Signal("output")),
+        ] {
+            assert_eq!(action(path), Some(Action::Processes(call)), "{path}");
+        }
         for path in ["/", "/v2", "/v1/processes//stdin", "/v1/processes/a/b/stdin", "/healthz/"] {
+            assert_eq!(action(path), None, "{path}");
+        }
+        for path in ["/v1/processes/", "/v1/processes/a/", "/v1/processesa", "/v1/processes//"] {
             assert_eq!(action(path), None, "{path}");
         }
     }
 
     #[test]
     fn only_probes_are_public() {
-        for path in ["/metrics", "/v1/info", "/v1/exec", "/v1/files/a", "/v1/sync/pull"] {
+        for path in
+            ["/metrics", "/v1/info", "/v1/exec", "/v1/processes", "/v1/files/a", "/v1/sync/pull"]
+        {
             assert!(!action(path).unwrap().is_public(), "{path}");
         }
     }

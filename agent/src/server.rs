@@ -27,7 +27,12 @@ use crate::{
     isolate::{self, Network},
     metrics::Metrics,
     router::Agent,
-    supervise::{Engine, reap::Reaper},
+    supervise::{
+        Engine,
+        reap::Reaper,
+        table::{Keep, Table},
+        tree::Sweep,
+    },
     sync::SyncContext,
     sys,
 };
@@ -155,6 +160,10 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     let info = info(args, &prepared);
     let exec = Arc::new(ExecContext {
         engine: Engine::new(reaper, drain.clone(), metrics.clone(), args.max_processes),
+        table: Table::start(
+            Keep { count: usize::try_from(args.keep_ended)?, time: args.keep_ended_for },
+            &drain,
+        ),
         defaults: Defaults { root: args.root.clone(), environment: prepared.environment },
     });
     for forward in prepared.forwards {
@@ -179,8 +188,8 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     }
     let stages = [&work_trigger, &calls_trigger];
     drain::stop_in_order(&stages, &mut signals, args.drain_timeout).await;
-    let survivors = exec.engine.end_all(LEFTOVER_GRACE).await;
-    tracing::info!(survivors, "stopped");
+    let Sweep { killed, survivors } = exec.engine.end_all(LEFTOVER_GRACE).await;
+    tracing::info!(killed, survivors, "stopped");
     Ok(())
 }
 
@@ -221,8 +230,14 @@ fn info(args: &ServeArgs, prepared: &Prepared) -> serde_json::Value {
         "forwards": args.forward.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "limits": {
             "max_processes": args.max_processes,
+            "keep_ended": args.keep_ended,
+            "keep_ended_for_ms": millis(args.keep_ended_for),
             "max_connections": args.max_connections,
-            "drain_timeout_ms": u64::try_from(args.drain_timeout.as_millis()).unwrap_or(u64::MAX),
+            "drain_timeout_ms": millis(args.drain_timeout),
         },
     })
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,10 +2,15 @@
 //! [`Running`] ends the whole tree by dropping it.
 //!
 //! One task owns each process ([`task`]); [`spawn`] starts it, [`reap`] learns of its end,
-//! [`tree`] finds and ends what it has started.
+//! [`tree`] finds and ends what it has started, [`stop`] asks for that. [`table`] holds the commands
+//! that no caller waits for, each a [`process`] with its output in [`ring`]s.
 
+pub mod process;
 pub mod reap;
+pub mod ring;
 pub mod spawn;
+pub mod stop;
+pub mod table;
 pub mod task;
 pub mod tree;
 
@@ -19,25 +24,26 @@ use std::{
 };
 
 use bytes::Bytes;
+use rustix::process::Pid;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinHandle,
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
 use workspace_common::drain::Drain;
 
 use self::{
     reap::Reaper,
     spawn::{CommandSpec, StartError, env_entry},
-    task::{Input, Job, Outcome, OutputSink, Outputs},
-    tree::Tree,
+    stop::{Stop, StopGuard},
+    task::{Input, Job, Launched, Outcome, OutputSink, Outputs},
+    tree::{Sweep, Tree},
 };
 use crate::metrics::Metrics;
 
 /// Chunks of standard input that may wait for a process that does not read.
 const STDIN_QUEUE: usize = 4;
 
-/// A command to run attached.
+/// A command to run.
 #[derive(Debug)]
 pub struct Request {
     /// What to start. Its environment gets the marker of the command in front.
@@ -93,9 +99,12 @@ pub struct Engine {
 pub struct Running<W> {
     /// Identifies the command within this agent.
     pub id: String,
+    /// What its processes are marked with: its id, unless the caller chose that.
+    mark: String,
     /// Process id of the leader.
     pub pid: i32,
-    cancel: DropGuard,
+    leader: Pid,
+    guard: StopGuard,
     done: JoinHandle<(Outcome, Outputs<W>)>,
 }
 
@@ -124,11 +133,22 @@ impl Engine {
         request: Request,
         outputs: Outputs<W>,
     ) -> Result<Running<W>, Refusal> {
-        self.try_start(request, outputs).inspect_err(|_refusal| self.metrics.command_refused())
+        self.start_as(None, request, outputs)
+    }
+
+    /// Starts a command under an id that the caller has found to be free.
+    fn start_as<W: OutputSink>(
+        &self,
+        id: Option<String>,
+        request: Request,
+        outputs: Outputs<W>,
+    ) -> Result<Running<W>, Refusal> {
+        self.try_start(id, request, outputs).inspect_err(|_refusal| self.metrics.command_refused())
     }
 
     fn try_start<W: OutputSink>(
         &self,
+        id: Option<String>,
         mut request: Request,
         outputs: Outputs<W>,
     ) -> Result<Running<W>, Refusal> {
@@ -137,8 +157,9 @@ impl Engine {
         }
         let slot = self.slots.clone().try_acquire_owned();
         let slot = slot.map_err(|_full| Refusal::TooMany(self.limit))?;
-        let id = format!("{}-{}", self.boot, self.started.fetch_add(1, Ordering::Relaxed));
-        if let Ok(marker) = env_entry(tree::MARKER.as_ref(), id.as_ref()) {
+        let mark = format!("{}-{}", self.boot, self.started.fetch_add(1, Ordering::Relaxed));
+        let id = id.unwrap_or_else(|| mark.clone());
+        if let Ok(marker) = env_entry(tree::MARKER.as_ref(), mark.as_ref()) {
             // A second one of the caller's would be the one that shells pass on.
             request.spec.env.retain(|entry| !tree::is_marker(entry.as_bytes()));
             request.spec.env.insert(0, marker);
@@ -147,27 +168,30 @@ impl Engine {
         let process = spawn::spawn(&request.spec)?;
         let (pid, exit) = (process.pid, ticket.register(process.pid));
         let (input, registration) = self.input(&id, request.stdin);
-        let cancel = CancellationToken::new();
+        let stop = Stop::new();
+        let guard = StopGuard { stop: stop.clone(), grace: request.kill_grace };
+        let launched = Launched { exit, process, input };
         let job = Job {
-            exit,
-            process,
-            input,
-            tree: Tree::of_command(pid, &id),
+            tree: Tree::of_command(pid, &mark),
             timeout: request.timeout,
             kill_grace: request.kill_grace,
-            cancel: cancel.clone(),
+            stop,
             drain: self.drain.clone(),
             reaper: self.reaper.clone(),
         };
         let metrics = self.metrics.clone();
         let done = self.drain.spawn(async move {
-            let result = task::run(job, outputs).await;
+            let result = task::run(job, launched, outputs).await;
             metrics.command_ended(result.0.counted_as(), result.0.duration);
             drop((slot, registration));
             result
         });
-        let pid = pid.as_raw_nonzero().get();
-        Ok(Running { id, pid, cancel: cancel.drop_guard(), done })
+        Ok(Running { id, mark, pid: pid.as_raw_nonzero().get(), leader: pid, guard, done })
+    }
+
+    /// Whether `id` looks like one that the agent makes.
+    fn is_own(&self, id: &str) -> bool {
+        id.strip_prefix(&self.boot).is_some_and(|rest| rest.starts_with('-'))
     }
 
     fn input(&self, id: &str, stdin: Stdin) -> (Input, Option<Registration>) {
@@ -204,20 +228,25 @@ impl Engine {
     }
 
     /// Ends everything that any command of this agent has left running, and every other child of this
-    /// process: the agent starts nothing else. Returns the survivors.
-    pub async fn end_all(&self, grace: Duration) -> usize {
-        Tree::of_all(&format!("{}-", self.boot)).end(grace, std::future::pending()).await
+    /// process: the agent starts nothing else.
+    pub async fn end_all(&self, grace: Duration) -> Sweep {
+        Tree::of_all(&format!("{}-", self.boot)).end(tokio::time::sleep(grace)).await
     }
 }
 
 impl<W> Running<W> {
+    /// Its tree, also for the time after its end.
+    fn outliving_tree(&self) -> Tree {
+        Tree::outliving(self.leader, &self.mark)
+    }
+
     /// Waits for the end. Dropping the future ends the command.
     ///
     /// # Errors
     /// When the task that owns it has failed.
     pub async fn wait(self) -> Result<(Outcome, Outputs<W>), tokio::task::JoinError> {
         let result = self.done.await;
-        drop(self.cancel);
+        drop(self.guard);
         result
     }
 }

@@ -58,6 +58,9 @@ async fn what_commands_have_left_running_ends_with_the_agent() {
     let pids: Vec<&str> = text.split_whitespace().collect();
     assert_eq!(pids.len(), 2, "{text}");
     assert!(pids.iter().all(|pid| alive(pid)), "{text}");
-    assert_eq!(engine.end_all(Duration::from_millis(100)).await, 0);
+    // The second one's shell, too, may be alive still.
+    let sweep = engine.end_all(Duration::from_millis(100)).await;
+    assert!(sweep.killed >= 2, "{sweep:?}");
+    assert_eq!(sweep.survivors, 0);
     assert!(pids.iter().all(|pid| !alive(pid)), "{text}");
 }

@@ -64,15 +64,17 @@ pub struct ExecArgs {
 
 /// An event of the reply, as far as it matters here.
 #[derive(Deserialize)]
-struct Event {
-    event: String,
+pub(super) struct Event {
+    pub(super) event: String,
     id: Option<String>,
     data: Option<String>,
     data_base64: Option<String>,
     exit_code: Option<u8>,
     signal: Option<String>,
     timed_out: Option<bool>,
-    detail: Option<String>,
+    pub(super) detail: Option<String>,
+    pub(super) from: Option<u64>,
+    pub(super) to: Option<u64>,
 }
 
 /// Runs the subcommand.
@@ -154,7 +156,7 @@ async fn follow(
     }
 }
 
-fn pass(event: &Event, to: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn pass(event: &Event, to: &mut dyn Write) -> Result<(), Failure> {
     if let Some(text) = &event.data {
         to.write_all(text.as_bytes())?;
     }
@@ -197,14 +199,14 @@ async fn feed(client: &Client, id: String) -> io::Result<()> {
 
 /// Splits a body into events.
 #[derive(Default)]
-struct Lines {
+pub(super) struct Lines {
     buffer: BytesMut,
     searched: usize,
 }
 
 impl Lines {
     /// The next event. Safe to cancel: what has come is kept.
-    async fn next(&mut self, body: &mut Incoming) -> Result<Event, Failure> {
+    pub(super) async fn next(&mut self, body: &mut Incoming) -> Result<Event, Failure> {
         loop {
             if let Some(line) = self.take_line() {
                 return Ok(serde_json::from_slice(&line)?);

@@ -4,16 +4,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-/// Which stream an event belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Channel {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
+use crate::supervise::process::Stream;
 
-impl Channel {
+impl Stream {
     /// Its name in events.
     pub fn name(self) -> &'static str {
         match self {
@@ -31,16 +24,49 @@ pub fn line(event: &Value) -> Bytes {
 /// Turns the bytes of one stream into events, never splitting a character between two of them.
 #[derive(Debug)]
 pub struct Encoder {
-    channel: Channel,
+    stream: Stream,
     offset: u64,
     /// The beginning of a character whose rest has not come yet: at most three bytes.
     carry: Vec<u8>,
 }
 
 impl Encoder {
-    /// An encoder at the beginning of `channel`.
-    pub fn new(channel: Channel) -> Self {
-        Self { channel, offset: 0, carry: Vec::new() }
+    /// An encoder at the beginning of `stream`.
+    pub fn new(stream: Stream) -> Self {
+        Self::at(stream, 0)
+    }
+
+    /// An encoder at the byte `offset` of `stream`.
+    pub fn at(stream: Stream, offset: u64) -> Self {
+        Self { stream, offset, carry: Vec::new() }
+    }
+
+    /// The stream that it is for.
+    pub fn stream(&self) -> Stream {
+        self.stream
+    }
+
+    /// The offset of the byte that is to be pushed next.
+    pub fn position(&self) -> u64 {
+        self.offset + self.carry.len() as u64
+    }
+
+    /// The events for bytes that are gone up to `to`, the beginning of a character before them
+    /// included.
+    pub fn skip_to(&mut self, to: u64) -> Vec<Bytes> {
+        let begun = self.finish();
+        let from = std::mem::replace(&mut self.offset, to);
+        let gap = json!({"event": "gap", "stream": self.stream.name(), "from": from, "to": to});
+        begun.into_iter().chain([line(&gap)]).collect()
+    }
+
+    /// The events for the first bytes after a gap: the end of a character that began in it is no
+    /// text, and must not make what follows it none.
+    pub fn push_after_gap(&mut self, data: &[u8]) -> Vec<Bytes> {
+        let continues = |byte: &&u8| (0x80..0xc0).contains(*byte);
+        let orphans = data.iter().take(3).take_while(continues).count();
+        let (orphans, rest) = data.split_at(orphans);
+        [self.event(orphans), self.push(rest)].into_iter().flatten().collect()
     }
 
     /// The event for the next bytes, unless they only begin a character.
@@ -61,7 +87,7 @@ impl Encoder {
         self.event(&bytes)
     }
 
-    /// How many bytes have been turned into events.
+    /// The offset up to which bytes have been turned into events.
     pub fn offset(&self) -> u64 {
         self.offset
     }
@@ -70,7 +96,7 @@ impl Encoder {
         if bytes.is_empty() {
             return None;
         }
-        let (name, offset) = (self.channel.name(), self.offset);
+        let (name, offset) = (self.stream.name(), self.offset);
         self.offset += bytes.len() as u64;
         Some(line(&match std::str::from_utf8(bytes) {
             Ok(text) => json!({"event": name, "offset": offset, "data": text}),
@@ -86,7 +112,7 @@ mod tests {
     use super::*;
 
     fn events(chunks: &[&[u8]]) -> Vec<Value> {
-        let mut encoder = Encoder::new(Channel::Stdout);
+        let mut encoder = Encoder::new(Stream::Stdout);
         let mut lines: Vec<Bytes> = chunks.iter().filter_map(|chunk| encoder.push(chunk)).collect();
         lines.extend(encoder.finish());
         lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect()
@@ -100,6 +126,27 @@ mod tests {
                 json!({"event": "stdout", "offset": 0, "data": "a"}),
                 json!({"event": "stdout", "offset": 1, "data": "€"}),
                 json!({"event": "stdout", "offset": 4, "data": "b"}),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_gap_is_stated_and_cuts_characters_where_it_begins_and_ends() {
+        let mut encoder = Encoder::at(Stream::Stderr, 7);
+        let mut lines: Vec<Bytes> = encoder.push(b"a\xe2").into_iter().collect();
+        assert_eq!((encoder.offset(), encoder.position()), (8, 9));
+        lines.extend(encoder.skip_to(20));
+        lines.extend(encoder.push_after_gap(b"\x82\xacb"));
+        let events: Vec<Value> =
+            lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
+        assert_eq!(
+            events,
+            [
+                json!({"event": "stderr", "offset": 7, "data": "a"}),
+                json!({"event": "stderr", "offset": 8, "data_base64": "4g=="}),
+                json!({"event": "gap", "stream": "stderr", "from": 9, "to": 20}),
+                json!({"event": "stderr", "offset": 20, "data_base64": "gqw="}),
+                json!({"event": "stderr", "offset": 22, "data": "b"}),
             ]
         );
     }

@@ -1,21 +1,27 @@
-//! What a caller may ask of exec: the JSON of `POST /v1/exec`, parsed into a command. Pure.
+//! What a caller may ask of exec: the JSON of `POST /v1/exec` and of `POST /v1/processes`, parsed
+//! into a command. Pure.
 
 use std::{collections::BTreeMap, ffi::CString, path::Path, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use workspace_common::problem::Problem;
 
 use crate::{
     environment::Environment,
-    supervise::{Request, Stdin, spawn::CommandSpec},
+    supervise::{
+        Request, Stdin,
+        process::{ChosenId, Detached},
+        spawn::CommandSpec,
+    },
 };
 
 /// Between TERM and KILL when the caller does not say.
 const DEFAULT_KILL_GRACE: Duration = Duration::from_secs(2);
 /// The longest time between TERM and KILL that may be asked for.
-const MAX_KILL_GRACE_MS: u64 = 600_000;
+pub(crate) const MAX_KILL_GRACE_MS: u64 = 600_000;
 /// The longest deadline: a week. Without one there is no deadline.
 const MAX_TIMEOUT_MS: u64 = 7 * 24 * 3600 * 1000;
 /// Kept of each stream when the caller does not say.
@@ -24,10 +30,11 @@ const DEFAULT_OUTPUT_BYTES: usize = 1 << 20;
 /// is bounded at a few hundred MiB; whoever wants more output streams it.
 const MAX_OUTPUT_BYTES: usize = 16 << 20;
 
-/// The body of `POST /v1/exec`, as written by the caller.
+/// The body of either call, as written by the caller. Only `POST /v1/processes` takes an `id`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wire {
+    id: Option<String>,
     argv: Option<Vec<String>>,
     shell: Option<String>,
     cwd: Option<String>,
@@ -65,9 +72,51 @@ pub struct Defaults {
 /// # Errors
 /// 400 with a code that says what is wrong with it.
 pub fn parse(body: &[u8], defaults: &Defaults) -> Result<ExecRequest, Problem> {
-    let wire: Wire = serde_json::from_slice(body).map_err(|error| {
-        Problem::bad_request("bad_json", format!("the body is not a request: {error}"))
-    })?;
+    let wire = wire(body)?;
+    if wire.id.is_some() {
+        let detail = "an id is for POST /v1/processes: nothing can come back to this call";
+        return Err(Problem::bad_request("bad_id", detail));
+    }
+    command(wire, defaults)
+}
+
+/// Parses the body of a request for a detached command.
+///
+/// # Errors
+/// 400 with a code that says what is wrong with it.
+pub fn parse_detached(body: &[u8], defaults: &Defaults) -> Result<Detached, Problem> {
+    let mut wire = wire(body)?;
+    let id = match wire.id.take() {
+        Some(id) => Some((chosen(id)?, digest(body)?)),
+        None => None,
+    };
+    let ExecRequest { command, max_output_bytes } = command(wire, defaults)?;
+    Ok(Detached { id, command, capacity: max_output_bytes })
+}
+
+fn wire(body: &[u8]) -> Result<Wire, Problem> {
+    serde_json::from_slice(body).map_err(|error| bad_json(&error))
+}
+
+fn bad_json(error: &serde_json::Error) -> Problem {
+    Problem::bad_request("bad_json", format!("the body is not a request: {error}"))
+}
+
+fn chosen(id: String) -> Result<ChosenId, Problem> {
+    let detail = || "id must be 1 to 64 of A-Z a-z 0-9 . _ - and not '.' or '..'";
+    ChosenId::parse(id).ok_or_else(|| Problem::bad_request("bad_id", detail()))
+}
+
+/// Stands for the content of a body, whatever its white space and the order of its keys: comparing
+/// keeps neither 16 MiB of input nor anything secret of an environment.
+fn digest(body: &[u8]) -> Result<[u8; 32], Problem> {
+    // The keys of an object of this type are sorted.
+    let value: serde_json::Value =
+        serde_json::from_slice(body).map_err(|error| bad_json(&error))?;
+    Ok(Sha256::digest(value.to_string()).into())
+}
+
+fn command(wire: Wire, defaults: &Defaults) -> Result<ExecRequest, Problem> {
     let max_output_bytes = in_range(
         "max_output_bytes",
         wire.max_output_bytes,
@@ -175,6 +224,33 @@ mod tests {
         parse(body.as_bytes(), &defaults)
     }
 
+    fn detached(body: &str) -> Result<Detached, Problem> {
+        let defaults = Defaults { root: "/workspace".into(), environment: Environment::default() };
+        parse_detached(body.as_bytes(), &defaults)
+    }
+
+    #[test]
+    fn requests_of_the_same_content_have_the_same_digest() {
+        let digest = |body: &str| detached(body).unwrap().id.unwrap().1;
+        let one = digest(r#"{"id":"a","argv":["x"],"env":{"A":"1","B":"2"}}"#);
+        assert_eq!(one, digest(r#"{ "env": {"B":"2","A":"1"}, "argv":["x"],"id":"a"}"#));
+        assert_ne!(one, digest(r#"{"id":"a","argv":["x"],"env":{"A":"1","B":"3"}}"#));
+        assert!(detached(r#"{"argv":["x"]}"#).unwrap().id.is_none());
+    }
+
+    #[test]
+    fn an_id_fits_into_a_path() {
+        let long = "a".repeat(65);
+        for id in ["", ".", "..", "a/b", "a b", "ä", long.as_str()] {
+            let body = format!(r#"{{"id":"{id}","argv":["x"]}}"#);
+            assert_eq!(detached(&body).unwrap_err().code, "bad_id", "{id}");
+        }
+        let longest = "a".repeat(64);
+        for id in ["a", "...", "A-1_b.c", longest.as_str()] {
+            assert!(detached(&format!(r#"{{"id":"{id}","argv":["x"]}}"#)).is_ok(), "{id}");
+        }
+    }
+
     fn code(body: &str) -> &'static str {
         parsed(body).expect_err(body).code
     }
@@ -210,6 +286,7 @@ mod tests {
             ("[]", "bad_json"),
             (r#"{"argv":["a"],"typo":1}"#, "bad_json"),
             (r#"{"argv":["a"],"argv":["b"]}"#, "bad_json"),
+            (r#"{"argv":["a"],"id":"b"}"#, "bad_id"),
             ("{}", "bad_command"),
             (r#"{"argv":[]}"#, "bad_command"),
             (r#"{"argv":["a"],"shell":"b"}"#, "bad_command"),

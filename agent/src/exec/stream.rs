@@ -16,13 +16,14 @@ use workspace_common::{
 
 use super::{
     ExecContext, NDJSON,
-    event::{Channel, Encoder, line},
+    event::{Encoder, line},
     outcome_fields,
     request::ExecRequest,
     start,
 };
 use crate::supervise::{
     Running,
+    process::Stream,
     task::{OutputSink, Outputs},
 };
 
@@ -63,8 +64,8 @@ pub(super) fn answer(
     request: ExecRequest,
 ) -> Result<Response<Body>, Problem> {
     let (lines, queue) = mpsc::channel(QUEUE);
-    let events = |channel| Events { encoder: Encoder::new(channel), lines: lines.clone() };
-    let outputs = Outputs { stdout: events(Channel::Stdout), stderr: events(Channel::Stderr) };
+    let events = |stream| Events { encoder: Encoder::new(stream), lines: lines.clone() };
+    let outputs = Outputs { stdout: events(Stream::Stdout), stderr: events(Stream::Stderr) };
     let running = start(context, request, outputs)?;
     let started = json!({"event": "started", "id": running.id, "pid": running.pid});
     if lines.try_send(line(&started)).is_err() {

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, oneshot},
@@ -84,6 +84,13 @@ impl Reaper {
     /// Whether `pid` is a command of ours that has not been collected.
     pub fn owns(&self, pid: Pid) -> bool {
         self.lock().owners.contains_key(&pid)
+    }
+
+    /// Signals a command of ours, and says whether it was there. It cannot be collected, and its
+    /// number not be given away, before the signal is sent.
+    pub fn signal(&self, pid: Pid, signal: Signal) -> bool {
+        let state = self.lock();
+        state.owners.contains_key(&pid) && kill_process(pid, signal).is_ok()
     }
 
     fn collect(&self) {

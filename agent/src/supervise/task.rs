@@ -23,7 +23,8 @@ use workspace_common::drain::Drain;
 use super::{
     reap::Reaper,
     spawn::Spawned,
-    tree::{self, Tree},
+    stop::Stop,
+    tree::{self, Sweep, Tree},
 };
 use crate::{metrics::CommandEnd, sys::Ended};
 
@@ -57,17 +58,40 @@ pub(super) enum Input {
     Stream(mpsc::Receiver<Bytes>),
 }
 
-/// A process and everything that decides about it.
-pub(super) struct Job {
+/// A process that has just been started.
+pub(super) struct Launched {
     pub(super) exit: oneshot::Receiver<Ended>,
     pub(super) process: Spawned,
     pub(super) input: Input,
+}
+
+/// Everything that decides about a process.
+pub(super) struct Job {
     pub(super) tree: Tree,
     pub(super) timeout: Option<Duration>,
     pub(super) kill_grace: Duration,
-    pub(super) cancel: CancellationToken,
+    pub(super) stop: Stop,
     pub(super) drain: Drain,
     pub(super) reaper: Reaper,
+}
+
+impl Job {
+    /// Resolves when TERM has had its time.
+    async fn patience(&self) {
+        // Whoever asked for the end said how long it may take; nobody did for a deadline or a drain.
+        let own_grace = (!self.stop.is_asked()).then_some(self.kill_grace);
+        let own = async {
+            match own_grace {
+                Some(grace) => tokio::time::sleep(grace).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = own => {}
+            () = self.stop.overdue() => {}
+            () = self.drain.cut() => {}
+        }
+    }
 }
 
 /// How a command ended.
@@ -79,6 +103,8 @@ pub struct Outcome {
     pub cause: Cause,
     /// From the start to the end.
     pub duration: Duration,
+    /// How many processes were ended with it, itself included; none after a normal end.
+    pub killed: usize,
     /// Descendants alive after a normal end, or survivors of a kill.
     pub left_running: usize,
 }
@@ -90,7 +116,7 @@ pub enum Cause {
     Exit,
     /// Its deadline.
     Deadline,
-    /// Its client went away, or the agent is stopping.
+    /// Somebody asked for it, its client went away, or the agent is stopping.
     Cancelled,
 }
 
@@ -119,27 +145,36 @@ enum Event {
 }
 
 /// Runs the process to its end.
-pub(super) async fn run<W: OutputSink>(job: Job, mut outputs: Outputs<W>) -> (Outcome, Outputs<W>) {
+pub(super) async fn run<W: OutputSink>(
+    job: Job,
+    launched: Launched,
+    mut outputs: Outputs<W>,
+) -> (Outcome, Outputs<W>) {
     let begun = Instant::now();
-    let Job { mut exit, mut process, input, .. } = job;
+    let Launched { mut exit, mut process, input } = launched;
     let exited = CancellationToken::new();
     let mut moving = Moving::new(move_data(&mut process, input, &mut outputs, &exited));
-    let first = first_event(&mut exit, &job.cancel, &job.drain, job.timeout);
+    let first = first_event(&mut exit, &job.stop, &job.drain, job.timeout);
     let event = moving.beside(first).await;
-    let (ended, left_running) = match event {
-        Event::Exited(ended) => (ended, remaining(&job.tree, &job.reaper)),
+    let (ended, sweep) = match event {
+        Event::Exited(ended) => {
+            let survivors = remaining(&job.tree, &job.reaper);
+            (ended, Sweep { killed: 0, survivors })
+        }
         Event::Deadline | Event::Cancelled => {
-            let survivors = moving.beside(job.tree.end(job.kill_grace, job.drain.cut())).await;
+            let sweep = moving.beside(job.tree.end(job.patience())).await;
             let ended = tokio::time::timeout(EXIT_AFTER_KILL, &mut exit).await;
-            (ended.ok().and_then(Result::ok), survivors)
+            (ended.ok().and_then(Result::ok), sweep)
         }
     };
     let duration = begun.elapsed();
     exited.cancel();
     let held_open = tokio::select! {
+        // What can be delivered without waiting is.
+        biased;
         held_open = moving.finish() => held_open,
         // The client has gone, or the process must end: nobody reads the rest.
-        () = job.cancel.cancelled() => true,
+        () = job.stop.asked() => true,
         () = job.drain.cut() => true,
     };
     drop(moving);
@@ -151,7 +186,8 @@ pub(super) async fn run<W: OutputSink>(job: Job, mut outputs: Outputs<W>) -> (Ou
         Event::Deadline => Cause::Deadline,
         Event::Cancelled => Cause::Cancelled,
     };
-    (Outcome { ended, cause, duration, left_running }, outputs)
+    let Sweep { killed, survivors } = sweep;
+    (Outcome { ended, cause, duration, killed, left_running: survivors }, outputs)
 }
 
 /// The movement of data, which goes on beside whatever decides about the process, and the answer it
@@ -190,7 +226,7 @@ impl<F: Future<Output = bool>> Moving<F> {
 
 async fn first_event(
     exit: &mut oneshot::Receiver<Ended>,
-    cancel: &CancellationToken,
+    stop: &Stop,
     drain: &Drain,
     timeout: Option<Duration>,
 ) -> Event {
@@ -204,7 +240,7 @@ async fn first_event(
         biased;
         ended = exit => Event::Exited(ended.ok()),
         () = deadline => Event::Deadline,
-        () = cancel.cancelled() => Event::Cancelled,
+        () = stop.asked() => Event::Cancelled,
         () = drain.started() => Event::Cancelled,
     }
 }

@@ -15,7 +15,6 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
-use tokio::time::timeout;
 
 /// Environment variable that marks a command's processes with its id.
 pub const MARKER: &str = "WORKSPACE_EXEC_ID";
@@ -41,19 +40,50 @@ pub fn is_marker(entry: &[u8]) -> bool {
 #[derive(Debug, Clone)]
 pub struct Tree {
     session: Option<Pid>,
+    /// When the leader of the session started, if the tree may outlive it: its number may then be
+    /// given to another.
+    leader: Option<Leader>,
     marker: Vec<u8>,
+}
+
+/// What tells the leader of a session from a later process of the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leader {
+    /// It started at this time, in clock ticks since the machine did.
+    Started(u64),
+    /// It had ended before anybody looked: whoever has its number is another.
+    Gone,
+}
+
+/// What came of ending a tree.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sweep {
+    /// Processes that were alive and are gone.
+    pub killed: usize,
+    /// Processes that the kernel could not end.
+    pub survivors: usize,
 }
 
 impl Tree {
     /// The tree of the command that leads `session` and whose processes carry `id`.
     pub fn of_command(session: Pid, id: &str) -> Self {
-        Self { session: Some(session), marker: format!("{MARKER}={id}\0").into_bytes() }
+        let marker = format!("{MARKER}={id}\0").into_bytes();
+        Self { session: Some(session), leader: None, marker }
+    }
+
+    /// The same for a tree that is asked for after its leader has ended, too. Call it right after the
+    /// leader's start.
+    pub fn outliving(session: Pid, id: &str) -> Self {
+        let leader = Process::read(session);
+        let leader = leader.map_or(Leader::Gone, |process| Leader::Started(process.started));
+        Self { leader: Some(leader), ..Self::of_command(session, id) }
     }
 
     /// The trees of all commands whose ids begin with `prefix`, and whatever else is a child of this
     /// process.
     pub fn of_all(prefix: &str) -> Self {
-        Self { session: None, marker: format!("{MARKER}={prefix}").into_bytes() }
+        let marker = format!("{MARKER}={prefix}").into_bytes();
+        Self { session: None, leader: None, marker }
     }
 
     /// How many members are alive. A process that cannot be read has gone or is somebody else's.
@@ -65,7 +95,12 @@ impl Tree {
     /// that has cleared its environment is found by its parent, which may be gone the next time.
     fn members(&self, known: &mut Known) -> Vec<Process> {
         let processes = all_processes();
-        let claimed = processes.iter().filter(|process| self.claims(process, known));
+        let session = self.session.filter(|session| self.still_leads(*session, &processes));
+        let claims = |process: &&Process| {
+            let leads = session.is_some() && process.session == session;
+            leads || self.claims(process, known)
+        };
+        let claimed = processes.iter().filter(claims);
         let mut tree: HashSet<Pid> = claimed.map(|process| process.pid).collect();
         let mut size = 0;
         while size < tree.len() {
@@ -80,7 +115,17 @@ impl Tree {
         members.inspect(|member| _ = known.insert(member.identity())).collect()
     }
 
-    /// Whether a process is a member by what can be seen of it alone.
+    /// Whether the session is the command's still: the kernel gives its number to nobody as long as
+    /// it has a member, so it is not when another process bears it.
+    fn still_leads(&self, session: Pid, processes: &[Process]) -> bool {
+        let bearer = processes.iter().find(|process| process.pid == session);
+        match (self.leader, bearer) {
+            (None, _) | (_, None) => true,
+            (Some(leader), Some(bearer)) => leader == Leader::Started(bearer.started),
+        }
+    }
+
+    /// Whether a process is a member by what can be seen of it alone, its session apart.
     fn claims(&self, process: &Process, known: &Known) -> bool {
         let marked = || {
             let environ = read(&format!("/proc/{}/environ", process.pid.as_raw_nonzero()));
@@ -88,7 +133,7 @@ impl Tree {
         };
         // The agent starts nothing but commands, so every child of its own belongs to one.
         let ours = self.session.is_none() && process.parent == Some(getpid());
-        ours || self.leads(process) || known.contains(&process.identity()) || marked()
+        ours || known.contains(&process.identity()) || marked()
     }
 
     fn leads(&self, process: &Process) -> bool {
@@ -106,7 +151,7 @@ impl Tree {
     /// Signals every member and says how many there were. The group is signalled as a whole as
     /// long as one member holds its number, so that a fork between two signals slips through
     /// nothing, and a number that was given away is never signalled.
-    fn signal(&self, signal: Signal, known: &mut Known) -> usize {
+    fn signal_members(&self, signal: Signal, known: &mut Known) -> usize {
         let members = self.members(known);
         if let Some(session) = self.session
             && members.iter().any(|member| self.leads(member))
@@ -119,30 +164,34 @@ impl Tree {
         members.len()
     }
 
-    /// Ends the whole tree: TERM, `grace` to comply unless `hurry` resolves before, KILL, and again
-    /// until nobody is left. Returns how many are left after all, which is 0 unless the kernel
-    /// cannot end one.
-    pub async fn end(&self, grace: Duration, hurry: impl Future<Output = ()>) -> usize {
+    /// Signals every member once and says how many there were.
+    pub fn signal(&self, signal: Signal) -> usize {
+        self.signal_members(signal, &mut Known::new())
+    }
+
+    /// Ends the whole tree: TERM, then KILL when `patience` resolves, and again until nobody is left.
+    /// Survivors are those that the kernel cannot end.
+    pub async fn end(&self, patience: impl Future<Output = ()>) -> Sweep {
         let mut known = Known::new();
-        if self.signal(Signal::TERM, &mut known) == 0 {
-            return 0;
+        if self.signal_members(Signal::TERM, &mut known) == 0 {
+            return Sweep::default();
         }
-        let mut patience = pin!(timeout(grace, hurry));
+        let mut patience = pin!(patience);
         while !self.members(&mut known).is_empty() {
             tokio::select! {
-                _ = patience.as_mut() => return self.kill(&mut known).await,
+                () = patience.as_mut() => return self.kill(&mut known).await,
                 () = tokio::time::sleep(SWEEP_INTERVAL) => {}
             }
         }
-        0
+        Sweep { killed: known.len(), survivors: 0 }
     }
 
-    async fn kill(&self, known: &mut Known) -> usize {
+    async fn kill(&self, known: &mut Known) -> Sweep {
         let deadline = Instant::now() + KILL_PATIENCE;
         loop {
-            let left = self.signal(Signal::KILL, known);
-            if left == 0 || Instant::now() >= deadline {
-                return left;
+            let survivors = self.signal_members(Signal::KILL, known);
+            if survivors == 0 || Instant::now() >= deadline {
+                return Sweep { killed: known.len() - survivors, survivors };
             }
             tokio::time::sleep(SWEEP_INTERVAL).await;
         }
@@ -229,7 +278,8 @@ mod tests {
 
     #[test]
     fn the_marker_of_one_command_does_not_match_another() {
-        let tree = Tree { session: None, marker: b"WORKSPACE_EXEC_ID=b-1\0".to_vec() };
+        let tree =
+            Tree { session: None, leader: None, marker: b"WORKSPACE_EXEC_ID=b-1\0".to_vec() };
         assert!(tree.marks(b"WORKSPACE_EXEC_ID=b-1\0PATH=/bin\0"));
         assert!(!tree.marks(b"WORKSPACE_EXEC_ID=b-12\0"));
         assert!(!tree.marks(b"X=WORKSPACE_EXEC_ID=b-1\0"));
@@ -245,9 +295,30 @@ mod tests {
     }
 
     #[test]
+    fn a_session_whose_number_was_given_away_is_not_signalled() {
+        let [one, two] = [1, 2].map(|pid| Pid::from_raw(pid).unwrap());
+        let process = |pid, started| Process { pid, parent: None, session: Some(one), started };
+        let tree = |leader| Tree { session: Some(one), leader, marker: Vec::new() };
+        let child = process(two, 9);
+        for (leader, bearer, ours) in [
+            (Some(Leader::Started(7)), Some(7), true),
+            (Some(Leader::Started(7)), Some(8), false),
+            (Some(Leader::Started(7)), None, true),
+            (Some(Leader::Gone), Some(7), false),
+            (Some(Leader::Gone), None, true),
+            (None, Some(8), true),
+        ] {
+            let bearer = bearer.map(|started| process(one, started));
+            let processes: Vec<Process> =
+                bearer.into_iter().chain([process(child.pid, child.started)]).collect();
+            assert_eq!(tree(leader).still_leads(one, &processes), ours, "{leader:?}");
+        }
+    }
+
+    #[test]
     fn this_process_is_found_by_its_session() {
         let session = rustix::process::getsid(None).unwrap();
-        let tree = Tree { session: Some(session), marker: b"none\0".to_vec() };
+        let tree = Tree { session: Some(session), leader: None, marker: b"none\0".to_vec() };
         assert!(tree.members(&mut Known::new()).iter().any(|m| m.pid == getpid()));
     }
 }
