@@ -81,9 +81,10 @@ image: build ## both container images, without a registry
 	@images/build-local.sh
 
 .PHONY: lint
-lint: need-cargo ## formatting, clippy, shellcheck, hadolint
+lint: need-cargo ## formatting, clippy, rustdoc, shellcheck, hadolint
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); \
 		else echo "shellcheck is not installed: scripts not checked (Debian: apt-get install shellcheck)" >&2; fi
 	@if [ -x $(VENV)/bin/hadolint ]; then $(VENV)/bin/hadolint images/Dockerfile; \

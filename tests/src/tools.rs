@@ -1,4 +1,4 @@
-//! Tools that a machine may lack. A test names what it needs with [`require!`]; where that is
+//! Tools that a machine may lack. A test names what it needs with [`crate::require!`]; where that is
 //! absent, the test is reported as skipped by name, or fails when everything is required.
 
 use std::{
@@ -82,7 +82,7 @@ fn works(program: &str, arguments: &[&str]) -> bool {
 }
 
 /// Whether the calling test has to be skipped because a tool is absent; says so where `make test`
-/// looks for it. Called by [`require!`].
+/// looks for it. Called by [`crate::require!`].
 ///
 /// # Panics
 /// When a tool is absent and `WORKSPACE_TESTS_REQUIRE_ALL=1`.

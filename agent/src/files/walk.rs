@@ -19,9 +19,9 @@ pub const MAX_DEPTH: usize = 200;
 /// What the walk met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visit {
-    /// An entry, named by [`Walk::path`] and held by [`Walk::directory`].
+    /// An entry, named by [`Walk::path`] and held by [`Walk::with_entry`].
     Entry(Kind),
-    /// Every entry of the directory [`Walk::path`] was visited; [`Walk::directory`] holds it.
+    /// Every entry of the directory [`Walk::path`] was visited; [`Walk::with_entry`] holds it.
     Left,
 }
 
