@@ -113,19 +113,12 @@ impl Forward {
     async fn accept_all(self, listener: Listener) {
         loop {
             let Ok(slot) = self.slots.clone().acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((client, _)) => {
-                    let (target, metrics) = (self.target.clone(), self.metrics.clone());
-                    self.drain.spawn_uncounted(async move {
-                        relay(client, &target, &metrics).await;
-                        drop(slot);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections of a forward");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
+            let (client, _) = listener.accept().await;
+            let (target, metrics) = (self.target.clone(), self.metrics.clone());
+            self.drain.spawn_uncounted(async move {
+                relay(client, &target, &metrics).await;
+                drop(slot);
+            });
         }
     }
 }

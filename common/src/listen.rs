@@ -14,6 +14,7 @@ use std::{
     },
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 use rustix::{
@@ -27,6 +28,8 @@ use crate::stream::{Peer, Stream};
 
 /// `sun_path` of unix(7) holds 108 bytes, one of them the final NUL.
 const MAX_UNIX_PATH: usize = 107;
+/// Pause after accept(2) failed for want of descriptors or memory; retrying at once would spin.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
 
@@ -313,11 +316,23 @@ impl Listener {
         &self.address
     }
 
-    /// The next connection. Safe to cancel: no connection is lost.
-    ///
-    /// # Errors
-    /// As accept(2).
-    pub async fn accept(&self) -> io::Result<(Stream, Peer)> {
+    /// The next connection, however long it takes: what goes wrong with one that came is no reason
+    /// to stop listening. Safe to cancel: no connection is lost.
+    pub async fn accept(&self) -> (Stream, Peer) {
+        loop {
+            match self.try_accept().await {
+                Ok(accepted) => return accepted,
+                Err(error) if is_the_clients_doing(&error) => {}
+                Err(error) => {
+                    let address = &self.address;
+                    tracing::warn!(%address, %error, "cannot accept connections; raise the limit of open files?");
+                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn try_accept(&self) -> io::Result<(Stream, Peer)> {
         match &self.accept {
             Accept::Unix(socket, _) => {
                 let (stream, _) = socket.accept().await?;
@@ -330,6 +345,13 @@ impl Listener {
             }
         }
     }
+}
+
+/// Whether only the one connection failed: its client hung up before it was accepted (accept(2)).
+/// Anything else is a want of descriptors or memory, which retrying at once would not mend.
+fn is_the_clients_doing(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | WouldBlock)
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::{
     convert::Infallible,
     fmt,
     future::Future,
-    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -33,8 +32,6 @@ use crate::{
 
 /// Largest request head: line and headers together. Beyond it the answer is 431.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// Pause after accept(2) failed for want of descriptors or memory; retrying at once would spin.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// What every listener of a binary has in common.
 #[derive(Debug, Clone)]
@@ -93,8 +90,8 @@ where
         let (stream, peer, permit) = tokio::select! {
             () = drain.started() => return,
             accepted = accept(&listener, &options) => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => { pause_after(&error, &drain).await; continue }
+                Some(accepted) => accepted,
+                None => return,
             },
         };
         let (handler, connection_drain) = (handler.clone(), drain.clone());
@@ -110,27 +107,15 @@ where
     }
 }
 
+/// The next connection, once there is a place for it. The places are never closed, so there is one
+/// in the end.
 async fn accept(
     listener: &Listener,
     options: &ServeOptions,
-) -> io::Result<(Stream, Peer, OwnedSemaphorePermit)> {
-    // The semaphore is never closed, so this only waits.
-    let permit = options.connections.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    Ok((stream, peer, permit))
-}
-
-/// A client that hung up before it was accepted is nothing; exhausted resources need a pause.
-async fn pause_after(error: &io::Error, drain: &Drain) {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
-    if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | WouldBlock) {
-        return;
-    }
-    tracing::warn!(%error, "cannot accept connections; raise the limit of open files?");
-    tokio::select! {
-        () = drain.started() => {}
-        () = tokio::time::sleep(EXHAUSTED_PAUSE) => {}
-    }
+) -> Option<(Stream, Peer, OwnedSemaphorePermit)> {
+    let permit = options.connections.clone().acquire_owned().await.ok()?;
+    let (stream, peer) = listener.accept().await;
+    Some((stream, peer, permit))
 }
 
 /// Serves one connection of any byte stream until it closes, drains or is cut, or brings no first

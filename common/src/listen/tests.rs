@@ -95,3 +95,18 @@ fn a_taken_port_is_reported_as_in_use() {
     let taken = ListenAddr::Tcp("127.0.0.1:0".parse().unwrap()).bind().unwrap();
     assert!(matches!(taken.address().bind(), Err(BindError::InUse(_))));
 }
+
+#[test]
+fn only_a_client_that_hung_up_is_passed_over_without_a_pause() {
+    for (errno, expected) in [
+        (Errno::CONNABORTED, true),
+        (Errno::CONNRESET, true),
+        (Errno::INTR, true),
+        (Errno::MFILE, false),
+        (Errno::NFILE, false),
+        (Errno::NOBUFS, false),
+        (Errno::NOMEM, false),
+    ] {
+        assert_eq!(is_the_clients_doing(&errno.into()), expected, "{errno}");
+    }
+}
