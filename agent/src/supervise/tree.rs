@@ -274,7 +274,10 @@ fn read(path: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::spawn::{CommandSpec, spawn},
+        *,
+    };
 
     #[test]
     fn the_marker_of_one_command_does_not_match_another() {
@@ -316,9 +319,17 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_found_by_its_session() {
-        let session = rustix::process::getsid(None).unwrap();
-        let tree = Tree { session: Some(session), leader: None, marker: b"none\0".to_vec() };
-        assert!(tree.members(&mut Known::new()).iter().any(|m| m.pid == getpid()));
+    fn a_process_that_carries_no_marker_is_found_by_its_session() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let _inside = runtime.enter();
+        let spec = CommandSpec {
+            argv: vec![c"/bin/cat".to_owned()],
+            cwd: "/".into(),
+            env: Vec::new(),
+            pipe_stdin: true,
+        };
+        let process = spawn(&spec).unwrap();
+        let found = Tree::of_command(process.pid, "x").members(&mut Known::new());
+        assert_eq!(found.iter().map(|member| member.pid).collect::<Vec<_>>(), [process.pid]);
     }
 }
