@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -24,7 +25,12 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     tcp: bool,
     token: Option<String>,
+    /// The user to run as, when the test is root.
+    user: Option<u32>,
 }
+
+/// Who an unprivileged agent is, when the test is root: nobody whom anything else runs as.
+const SOMEBODY: u32 = 61_234;
 
 impl Setup {
     /// An agent on a Unix socket, with an empty workspace.
@@ -35,7 +41,7 @@ impl Setup {
         let directory = tempfile::Builder::new().prefix("agent").tempdir()?;
         fs::create_dir(directory.path().join("root"))?;
         let (arguments, environment) = (Vec::new(), Vec::new());
-        Ok(Self { directory, arguments, environment, tcp: false, token: None })
+        Ok(Self { directory, arguments, environment, tcp: false, token: None, user: None })
     }
 
     /// Adds arguments to `serve`.
@@ -70,6 +76,26 @@ impl Setup {
         Ok(self.args(&["--token-file", &path.to_string_lossy()]))
     }
 
+    /// Runs the agent without root's rights.
+    ///
+    /// # Errors
+    /// When its files cannot be handed over.
+    pub fn unprivileged(mut self) -> Result<Self> {
+        if rustix::process::getuid().is_root() {
+            // Where the binary was built somebody else may not be let in.
+            fs::copy(binaries::agent(), self.binary_copy())?;
+            for path in [self.directory().to_owned(), self.directory().join("root")] {
+                std::os::unix::fs::chown(path, Some(SOMEBODY), Some(SOMEBODY))?;
+            }
+            self.user = Some(SOMEBODY);
+        }
+        Ok(self)
+    }
+
+    fn binary_copy(&self) -> PathBuf {
+        self.directory().join("workspace-agent")
+    }
+
     /// The directory of this agent's socket, root and outputs.
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -77,7 +103,14 @@ impl Setup {
 
     /// The command line, for tests of refusals; `serve` with the socket, the root and the arguments.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binaries::agent());
+        let mut command = match self.user {
+            Some(user) => {
+                let mut command = Command::new(self.binary_copy());
+                command.uid(user).gid(user);
+                command
+            }
+            None => Command::new(binaries::agent()),
+        };
         command
             .arg("serve")
             .arg("--listen")

@@ -9,8 +9,10 @@
 //! by name (see [`require!`]).
 
 pub mod agent;
+pub mod attached;
 pub mod binaries;
 pub mod ca;
+pub mod commands;
 pub mod docker;
 pub mod http;
 pub mod mcp;

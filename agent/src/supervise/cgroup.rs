@@ -66,6 +66,11 @@ impl Cgroups {
         Ok(cgroups)
     }
 
+    /// The directory that holds the groups.
+    pub fn directory(&self) -> &Path {
+        &self.0.directory
+    }
+
     /// Lets the commands' groups have limits, where the hierarchy has the controllers and no process
     /// of the agent's group stands in the way.
     fn enable_controllers(&self, own: &Path) {
