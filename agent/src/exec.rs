@@ -2,6 +2,7 @@
 //! and `POST /v1/processes/{id}/stdin` for commands that asked for an open standard input.
 
 pub mod event;
+pub mod frame;
 pub mod output;
 pub mod request;
 mod stream;
