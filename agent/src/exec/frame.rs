@@ -4,6 +4,7 @@
 //! binary messages of an attached connection are the same without the length. Pure.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::Deserialize;
 
 /// The media type of a reply in frames.
 pub const FRAMES: &str = "application/vnd.workspace.frames";
@@ -18,7 +19,8 @@ const HEAD: usize = 5;
 const OFFSET: usize = 8;
 
 /// Which stream a frame of output belongs to; the number is its kind on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum Kind {
     /// Standard output.
@@ -60,6 +62,15 @@ pub enum FrameError {
 }
 
 impl Kind {
+    /// Its name in events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+            Self::Pty => "pty",
+        }
+    }
+
     fn from_wire(byte: u8) -> Result<Self, FrameError> {
         [Self::Stdout, Self::Stderr, Self::Pty]
             .into_iter()
