@@ -201,7 +201,10 @@ impl Socket {
         let mut come = Vec::new();
         while come.len() < expected.len() {
             let message = self.next().await.unwrap();
-            let text = message["base64"].as_str().unwrap_or_else(|| panic!("{message}"));
+            let text = message
+                .get("base64")
+                .and_then(Value::as_str)
+                .unwrap_or_else(|| panic!("{message}"));
             come.extend(STANDARD.decode(text).unwrap());
         }
         assert_eq!(come, expected);
