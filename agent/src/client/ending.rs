@@ -8,7 +8,7 @@ use std::{
 use serde::Deserialize;
 
 use super::failure::Failure;
-use crate::exec::signal_number;
+use crate::exec::signal;
 
 /// A shell's exit code for a command that is not there.
 const NOT_FOUND: u8 = 127;
@@ -38,7 +38,7 @@ impl Exit {
         if self.timed_out {
             return TIMED_OUT;
         }
-        let signal = self.signal.as_deref().and_then(signal_number);
+        let signal = self.signal.as_deref().and_then(signal::number);
         self.exit_code.or_else(|| signal.map(by_signal)).unwrap_or(1)
     }
 }

@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn numbers_are_those_of_this_machine() {
         for caught in FORWARDED {
-            assert_eq!(crate::exec::signal_number(caught.name), Some(caught.number));
+            assert_eq!(crate::exec::signal::number(caught.name), Some(caught.number));
         }
     }
 
