@@ -53,18 +53,18 @@ def resize(terminal, rows, cols):
 
 def main():
     rows, cols, *command = sys.argv[1:]
-    ready, go = os.pipe()
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.close(go)
-        os.read(ready, 1)
-        os.execvp(command[0], command)
-    # Held open, so that the end of the program does not hang the terminal up.
-    held = os.open(os.ptsname(terminal), os.O_RDWR | os.O_NOCTTY)
+    # The inner end stays open here, so that the end of the program does not hang the terminal up.
+    terminal, inner = pty.openpty()
     resize(terminal, int(rows), int(cols))
-    before = termios.tcgetattr(held)
-    os.close(ready)
-    os.close(go)
+    before = termios.tcgetattr(inner)
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        fcntl.ioctl(inner, termios.TIOCSCTTY, 0)
+        for stream in range(3):
+            os.dup2(inner, stream)
+        os.closerange(3, 256)
+        os.execvp(command[0], command)
 
     screen = Screen(terminal)
     for line in sys.stdin:
@@ -85,7 +85,7 @@ def main():
     result = {
         "exit": os.waitstatus_to_exitcode(ended[1]),
         "shown": screen.shown.decode(errors="replace"),
-        "restored": termios.tcgetattr(held) == before,
+        "restored": termios.tcgetattr(inner) == before,
     }
     print(json.dumps(result))
 

@@ -97,7 +97,8 @@ fn keys_and_sizes_are_the_shells_as_if_it_ran_here() -> Result<()> {
     let steps = [
         expect("> "),
         keys("echo $((6*7))\r"),
-        expect("42"),
+        expect("\n42"),
+        expect("> "),
         keys("echo started; sleep 1000\r"),
         expect("\nstarted"),
         keys(CTRL_C),
@@ -134,8 +135,9 @@ fn an_agent_that_dies_leaves_the_terminal_as_it_was() -> Result<()> {
     require!(Python);
     let agent = Agent::start()?;
     // The agent is the parent of the command.
-    let command = cli(&agent, "exec", &["-t", "-c", "kill -9 $PPID; sleep 1000"]);
-    let session = session(&command, (24, 80), &[])?;
+    let script = "echo re''ady; read -r go; kill -9 $PPID; sleep 1000";
+    let command = cli(&agent, "exec", &["-t", "-c", script]);
+    let session = session(&command, (24, 80), &[expect("ready"), keys("\r")])?;
     assert_eq!(session.exit, 125, "{session:?}");
     ensure!(session.shown.contains("the connection broke"), "{session:?}");
     ensure!(session.restored, "{session:?}");
@@ -159,7 +161,7 @@ fn a_shell_is_joined_left_and_joined_again() -> Result<()> {
         expect("\nkept"),
         keys(size),
         keys("echo still $A\r"),
-        expect("\nstill kept"),
+        expect("still kept"),
         keys("exit 4\r"),
     ];
     let second = session(&attach, (40, 90), &steps)?;
@@ -213,6 +215,48 @@ fn signals_reach_the_command_and_its_exit_code_comes_back() -> Result<()> {
     written(&mut child, "ready\n")?;
     send(&child, Signal::TERM)?;
     assert_eq!(child.wait()?.code(), Some(143));
+    Ok(())
+}
+
+#[test]
+fn exit_codes_are_those_of_a_shell_with_a_terminal_and_without() -> Result<()> {
+    let agent = Agent::start()?;
+    for kind in [&["-n"][..], &["-n", "-t"]] {
+        for (arguments, expected) in [
+            (&["-c", "exit 3"][..], 3),
+            (&["-c", "kill -9 $$"], 137),
+            (&["--timeout", "100ms", "sleep", "1000"], 124),
+            (&["no-such-program"], 127),
+            (&["/etc/passwd"], 126),
+            (&["-w", "no-such-directory", "true"], 125),
+        ] {
+            let status = cli(&agent, "exec", kind).args(arguments).output()?.status;
+            assert_eq!(status.code(), Some(expected), "{kind:?} {arguments:?}");
+        }
+    }
+    let output = cli(&agent, "attach", &["nobody"]).output()?;
+    assert_eq!(output.status.code(), Some(125));
+    ensure!(String::from_utf8_lossy(&output.stderr).contains("no_such_process"), "{output:?}");
+    Ok(())
+}
+
+#[test]
+fn a_command_without_a_terminal_is_joined_with_its_input_and_output() -> Result<()> {
+    let agent = Agent::start()?;
+    let script = "echo kept; cat; echo told >&2; exit 3";
+    let body = json!({"id": "cat", "shell": script, "stdin_open": true});
+    agent.client.send_json("POST", "/v1/processes", &body)?;
+    let mut attach = cli(&agent, "attach", &["cat"]);
+    attach.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = attach.spawn()?;
+    // Its end, with that of the pipe, is the end of the command's input.
+    child.stdin.take().context("a pipe")?.write_all(b"typed \x10\x11\n")?;
+    let output = child.wait_with_output()?;
+    assert_eq!((output.status.code(), &output.stderr[..]), (Some(3), &b"told\n"[..]));
+    assert_eq!(output.stdout, b"kept\ntyped \x10\x11\n");
+    // What has ended is told again.
+    let again = cli(&agent, "attach", &["cat"]).output()?;
+    assert_eq!((again.status.code(), again.stdout), (Some(3), output.stdout));
     Ok(())
 }
 
