@@ -20,5 +20,6 @@ pub mod origin;
 pub mod peer;
 pub mod process;
 pub mod proxy;
+pub mod terminal;
 pub mod tools;
 pub mod wait;
