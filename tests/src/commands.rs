@@ -127,7 +127,7 @@ impl Follower {
     ///
     /// # Errors
     /// When the answer breaks off, or a line is no JSON.
-    pub fn next(&mut self) -> Result<Option<Value>> {
+    pub fn next_event(&mut self) -> Result<Option<Value>> {
         loop {
             if let Some((line, rest)) = self.text.split_once('\n') {
                 let event = serde_json::from_str(line)?;
@@ -144,10 +144,10 @@ impl Follower {
     /// All events that are still to come.
     ///
     /// # Errors
-    /// As [`Follower::next`].
+    /// As [`Follower::next_event`].
     pub fn rest(&mut self) -> Result<Vec<Value>> {
         let mut events = Vec::new();
-        while let Some(event) = self.next()? {
+        while let Some(event) = self.next_event()? {
             events.push(event);
         }
         Ok(events)
