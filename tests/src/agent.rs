@@ -7,11 +7,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use rustix::process::Signal;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
     binaries,
+    gvisor::{self, Sandbox},
     http::{Client, Endpoint, Response},
     process::{Daemon, free_address},
 };
@@ -104,13 +106,23 @@ impl Setup {
             endpoint = Endpoint::Tcp(address);
             self = self.args(&["--listen", &format!("tcp:{address}")]);
         }
-        let mut daemon = Daemon::spawn("agent", self.command(), self.directory())?;
+        let (sandbox, command) = self.placed(self.command())?;
+        let mut daemon = Daemon::spawn("agent", command, self.directory())?;
         daemon.wait_until_answering(&endpoint)?;
         let mut client = Client::new(endpoint);
         if let Some(token) = &self.token {
             client = client.with_token(token);
         }
-        Ok(Agent { daemon, client, setup: self })
+        Ok(Agent { daemon, client, sandbox, setup: self })
+    }
+
+    /// The command in the place where this run of the tests has its agents.
+    fn placed(&self, command: Command) -> Result<(Option<Sandbox>, Command)> {
+        if !gvisor::is_place() {
+            return Ok((None, command));
+        }
+        let (sandbox, command) = Sandbox::new(&command, self.directory())?;
+        Ok((Some(sandbox), command))
     }
 
     /// Runs an agent that has to refuse to start, and gives what it said.
@@ -118,7 +130,8 @@ impl Setup {
     /// # Errors
     /// When it started.
     pub fn start_refused(&self) -> Result<String> {
-        crate::agent::refusal(self.command())
+        let (_sandbox, command) = self.placed(self.command())?;
+        crate::agent::refusal(command)
     }
 }
 
@@ -142,6 +155,7 @@ pub struct Agent {
     pub daemon: Daemon,
     /// A client of its API, with the token.
     pub client: Client,
+    sandbox: Option<Sandbox>,
     setup: Setup,
 }
 
@@ -167,6 +181,28 @@ impl Agent {
     /// The host's path of the workspace.
     pub fn root(&self) -> PathBuf {
         self.setup.directory().join("root")
+    }
+
+    /// Sends a signal to the agent, wherever it runs.
+    ///
+    /// # Errors
+    /// When it runs no more.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.sandbox.as_ref().map_or_else(|| self.daemon.signal(signal), |it| it.signal(signal))
+    }
+
+    /// Whether a process that the agent sees is alive, and not only a zombie. In a sandbox, whose
+    /// processes are not the host's, the agent is asked.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn has_alive(&self, pid: &str) -> Result<bool> {
+        let path = format!("/proc/{pid}/stat");
+        let stat = match self.sandbox {
+            None => fs::read_to_string(path).unwrap_or_default(),
+            Some(_) => text(&self.exec(&json!({ "argv": ["cat", path] }))?, "stdout")?.to_owned(),
+        };
+        Ok(!stat.is_empty() && !stat.contains(") Z "))
     }
 
     /// Runs a command by the buffered form of exec.

@@ -12,6 +12,7 @@ pub mod agent;
 pub mod binaries;
 pub mod ca;
 pub mod docker;
+pub mod gvisor;
 pub mod http;
 pub mod mcp;
 pub mod origin;

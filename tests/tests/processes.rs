@@ -9,7 +9,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use workspace_tests::{
     agent::{Agent, Setup, text},
+    gvisor,
     http::{Client, Connection, Response},
+    require,
     wait::eventually,
 };
 
@@ -102,8 +104,10 @@ impl Follower {
     }
 }
 
-fn alive(pid: &str) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+/// How many of these processes are alive.
+fn alive(agent: &Agent, pids: &[String]) -> Result<usize> {
+    let alive: Result<Vec<bool>> = pids.iter().map(|pid| agent.has_alive(pid)).collect();
+    Ok(alive?.into_iter().filter(|alive| *alive).count())
 }
 
 /// The process ids that a command has written into a file of the workspace, one a line.
@@ -333,7 +337,7 @@ fn a_delete_ends_what_ignores_term_and_what_left_the_session() -> Result<()> {
     let reply = reply.json()?;
     assert_eq!(reply["survivors"], 0);
     ensure!(reply["killed"].as_u64() >= Some(3), "{reply}");
-    ensure!(!pids.iter().any(|pid| alive(pid)), "{pids:?}");
+    assert_eq!(alive(&agent, &pids)?, 0, "{pids:?}");
     let shown = show(&agent, &id)?;
     assert_eq!((&shown["state"], &shown["signal"]), (&json!("ended"), &json!("SIGKILL")));
     let again = delete(&agent, &id, "")?.json()?;
@@ -365,10 +369,10 @@ fn a_delete_ends_what_a_command_has_left_running() -> Result<()> {
     let id = start(&agent, &json!({ "shell": script }))?;
     assert_eq!(ended(&agent, &id)?["left_running"], 2);
     let pids = pids(&agent, "pids", 2)?;
-    ensure!(pids.iter().all(|pid| alive(pid)), "{pids:?}");
+    assert_eq!(alive(&agent, &pids)?, 2, "{pids:?}");
     let reply = delete(&agent, &id, "")?.json()?;
     assert_eq!(reply, json!({ "killed": 2, "survivors": 0 }));
-    ensure!(!pids.iter().any(|pid| alive(pid)), "{pids:?}");
+    assert_eq!(alive(&agent, &pids)?, 0, "{pids:?}");
     Ok(())
 }
 
@@ -405,7 +409,7 @@ fn detached_commands_count_against_the_limit_and_end_with_the_agent() -> Result<
         assert_eq!(refused.problem_code()?, "too_many_processes", "{path}");
     }
     let mut follower = Follower::open(&agent.client, &id, "")?;
-    agent.daemon.signal(Signal::TERM)?;
+    agent.signal(Signal::TERM)?;
     let end = follower.rest()?;
     let end = last(&end)?;
     assert_eq!((&end["event"], &end["signal"]), (&json!("exited"), &json!("SIGKILL")));
@@ -481,4 +485,10 @@ fn what_makes_no_sense_is_refused_with_its_code() -> Result<()> {
     }
     assert_eq!(show(&agent, &id)?["state"], "running");
     Ok(())
+}
+
+#[test]
+fn all_of_it_holds_under_gvisor() -> Result<()> {
+    require!(Gvisor);
+    gvisor::rerun("all_of_it_holds_under_gvisor", &[])
 }
