@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -26,7 +27,12 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     tcp: bool,
     token: Option<String>,
+    /// The user to run as, when the test is root.
+    user: Option<u32>,
 }
+
+/// Who an unprivileged agent is, when the test is root: nobody whom anything else runs as.
+const SOMEBODY: u32 = 61_234;
 
 impl Setup {
     /// An agent on a Unix socket, with an empty workspace.
@@ -37,7 +43,7 @@ impl Setup {
         let directory = tempfile::Builder::new().prefix("agent").tempdir()?;
         fs::create_dir(directory.path().join("root"))?;
         let (arguments, environment) = (Vec::new(), Vec::new());
-        Ok(Self { directory, arguments, environment, tcp: false, token: None })
+        Ok(Self { directory, arguments, environment, tcp: false, token: None, user: None })
     }
 
     /// Adds arguments to `serve`.
@@ -72,6 +78,26 @@ impl Setup {
         Ok(self.args(&["--token-file", &path.to_string_lossy()]))
     }
 
+    /// Runs the agent without root's rights.
+    ///
+    /// # Errors
+    /// When its files cannot be handed over.
+    pub fn unprivileged(mut self) -> Result<Self> {
+        if rustix::process::getuid().is_root() {
+            // Where the binary was built somebody else may not be let in.
+            fs::copy(binaries::agent(), self.binary_copy())?;
+            for path in [self.directory().to_owned(), self.directory().join("root")] {
+                std::os::unix::fs::chown(path, Some(SOMEBODY), Some(SOMEBODY))?;
+            }
+            self.user = Some(SOMEBODY);
+        }
+        Ok(self)
+    }
+
+    fn binary_copy(&self) -> PathBuf {
+        self.directory().join("workspace-agent")
+    }
+
     /// The directory of this agent's socket, root and outputs.
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -79,7 +105,14 @@ impl Setup {
 
     /// The command line, for tests of refusals; `serve` with the socket, the root and the arguments.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binaries::agent());
+        let mut command = match self.user {
+            Some(user) => {
+                let mut command = Command::new(self.binary_copy());
+                command.uid(user).gid(user);
+                command
+            }
+            None => Command::new(binaries::agent()),
+        };
         command
             .arg("serve")
             .arg("--listen")
@@ -191,18 +224,18 @@ impl Agent {
         self.sandbox.as_ref().map_or_else(|| self.daemon.signal(signal), |it| it.signal(signal))
     }
 
-    /// Whether a process that the agent sees is alive, and not only a zombie. In a sandbox, whose
-    /// processes are not the host's, the agent is asked.
+    /// What `/proc/PID/stat` says of a process that the agent sees; nothing when it is gone. The
+    /// processes of a sandbox are not the host's: there the agent is asked.
     ///
     /// # Errors
     /// When it cannot be asked.
-    pub fn has_alive(&self, pid: &str) -> Result<bool> {
+    pub fn proc_stat(&self, pid: &str) -> Result<String> {
         let path = format!("/proc/{pid}/stat");
-        let stat = match self.sandbox {
-            None => fs::read_to_string(path).unwrap_or_default(),
-            Some(_) => text(&self.exec(&json!({ "argv": ["cat", path] }))?, "stdout")?.to_owned(),
-        };
-        Ok(!stat.is_empty() && !stat.contains(") Z "))
+        if self.sandbox.is_none() {
+            return Ok(fs::read_to_string(path).unwrap_or_default());
+        }
+        let reply = self.exec(&json!({ "argv": ["cat", path] }))?;
+        Ok(text(&reply, "stdout")?.to_owned())
     }
 
     /// Runs a command by the buffered form of exec.

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use workspace_tests::{
     agent::{Agent, Setup, text},
+    commands::alive,
     gvisor,
     http::{Client, Connection, Endpoint},
     peer, require,
@@ -114,7 +115,7 @@ fn stdin_is_given_as_text_or_base64_and_is_empty_otherwise() -> Result<()> {
 
 /// Waits until a process is gone, or only a zombie that its parent has yet to collect.
 fn gone(agent: &Agent, pid: &str) -> Result<()> {
-    eventually("the child is gone", || (!agent.has_alive(pid).ok()?).then_some(()))
+    eventually("the child is gone", || (!alive(agent, pid)).then_some(()))
 }
 
 #[test]
@@ -212,7 +213,7 @@ fn a_background_child_survives_the_end_of_its_command_and_delays_nothing() -> Re
     let reply = agent.shell("sleep 1000 & echo $!")?;
     assert_eq!(reply["exit_code"], 0);
     let child = text(&reply, "stdout")?.trim().to_owned();
-    ensure!(agent.has_alive(&child)?, "the background child was ended");
+    ensure!(alive(&agent, &child), "the background child was ended");
     ensure!(reply["left_running"].as_u64() >= Some(1), "{reply}");
     agent.exec(&json!({ "argv": ["kill", "-KILL", child] }))?;
     gone(&agent, &child)
