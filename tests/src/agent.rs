@@ -8,11 +8,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use rustix::process::Signal;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
     binaries,
+    gvisor::{self, Sandbox},
     http::{Client, Endpoint, Response},
     process::{Daemon, free_address},
 };
@@ -137,13 +139,23 @@ impl Setup {
             endpoint = Endpoint::Tcp(address);
             self = self.args(&["--listen", &format!("tcp:{address}")]);
         }
-        let mut daemon = Daemon::spawn("agent", self.command(), self.directory())?;
+        let (sandbox, command) = self.placed(self.command())?;
+        let mut daemon = Daemon::spawn("agent", command, self.directory())?;
         daemon.wait_until_answering(&endpoint)?;
         let mut client = Client::new(endpoint);
         if let Some(token) = &self.token {
             client = client.with_token(token);
         }
-        Ok(Agent { daemon, client, setup: self })
+        Ok(Agent { daemon, client, sandbox, setup: self })
+    }
+
+    /// The command in the place where this run of the tests has its agents.
+    fn placed(&self, command: Command) -> Result<(Option<Sandbox>, Command)> {
+        if !gvisor::is_place() {
+            return Ok((None, command));
+        }
+        let (sandbox, command) = Sandbox::new(&command, self.directory())?;
+        Ok((Some(sandbox), command))
     }
 
     /// Runs an agent that has to refuse to start, and gives what it said.
@@ -151,7 +163,8 @@ impl Setup {
     /// # Errors
     /// When it started.
     pub fn start_refused(&self) -> Result<String> {
-        crate::agent::refusal(self.command())
+        let (_sandbox, command) = self.placed(self.command())?;
+        crate::agent::refusal(command)
     }
 }
 
@@ -175,6 +188,7 @@ pub struct Agent {
     pub daemon: Daemon,
     /// A client of its API, with the token.
     pub client: Client,
+    sandbox: Option<Sandbox>,
     setup: Setup,
 }
 
@@ -200,6 +214,28 @@ impl Agent {
     /// The host's path of the workspace.
     pub fn root(&self) -> PathBuf {
         self.setup.directory().join("root")
+    }
+
+    /// Sends a signal to the agent, wherever it runs.
+    ///
+    /// # Errors
+    /// When it runs no more.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.sandbox.as_ref().map_or_else(|| self.daemon.signal(signal), |it| it.signal(signal))
+    }
+
+    /// What `/proc/PID/stat` says of a process that the agent sees; nothing when it is gone. The
+    /// processes of a sandbox are not the host's: there the agent is asked.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn proc_stat(&self, pid: &str) -> Result<String> {
+        let path = format!("/proc/{pid}/stat");
+        if self.sandbox.is_none() {
+            return Ok(fs::read_to_string(path).unwrap_or_default());
+        }
+        let reply = self.exec(&json!({ "argv": ["cat", path] }))?;
+        Ok(text(&reply, "stdout")?.to_owned())
     }
 
     /// Runs a command by the buffered form of exec.

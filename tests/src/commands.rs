@@ -154,9 +154,13 @@ impl Follower {
     }
 }
 
-/// Whether a process is there and not only waiting to be collected.
-pub fn alive(pid: &str) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+/// Whether a process that the agent sees is there and not only waiting to be collected.
+///
+/// # Panics
+/// When the agent has to be asked and does not answer.
+pub fn alive(agent: &Agent, pid: &str) -> bool {
+    let stat = agent.proc_stat(pid).expect("the agent looks at its processes");
+    !stat.is_empty() && !stat.contains(") Z ")
 }
 
 /// The process ids that a command has written into a file of the workspace, one a line.

@@ -14,6 +14,7 @@ pub mod binaries;
 pub mod ca;
 pub mod commands;
 pub mod docker;
+pub mod gvisor;
 pub mod http;
 pub mod mcp;
 pub mod origin;

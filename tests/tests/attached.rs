@@ -57,7 +57,7 @@ fn a_client_that_goes_ends_its_command_unless_it_is_to_be_kept() -> Result<()> {
             drop(connection);
             eventually("it has gone", || (show(&agent, &id).ok()?["attached"] == 0).then_some(()))?;
             if survives {
-                ensure!(alive(&pid) && show(&agent, &id)?["state"] == "running", "{id}");
+                ensure!(alive(&agent, &pid) && show(&agent, &id)?["state"] == "running", "{id}");
             } else {
                 ended(&agent, &id)?;
                 assert_eq!(stream(&output(&agent, &id, "")?, "stdout", 0)?, b"hi\nasked\n");
@@ -76,7 +76,7 @@ fn what_is_left_running_is_ended_on_demand() -> Result<()> {
     assert_eq!((&reply["killed"], &reply["left_running"]), (&json!(2), &json!(0)));
     assert_eq!(reply["survivors"], json!([]));
     let pids = pids(&agent, "pids", 2)?;
-    ensure!(!pids.iter().any(|pid| alive(pid)), "{pids:?}");
+    ensure!(!pids.iter().any(|pid| alive(&agent, pid)), "{pids:?}");
     Ok(())
 }
 

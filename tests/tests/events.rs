@@ -41,7 +41,7 @@ fn a_stop_is_told_at_once_with_the_time_that_is_left() -> Result<()> {
     let id = start(&agent, &json!({ "shell": script, "kill_grace_ms": 40_000 }))?;
     pids(&agent, "pids", 1)?;
     assert_eq!(events.next_event()?.context("no event")?["event"], "process_started");
-    agent.daemon.signal(Signal::TERM)?;
+    agent.signal(Signal::TERM)?;
     let draining = events.next_event()?.context("no event")?;
     assert_eq!(
         (&draining["event"], &draining["deadline_ms"]),

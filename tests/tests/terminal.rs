@@ -88,7 +88,7 @@ fn control_c_reaches_the_foreground_group_and_the_shell_goes_on() -> Result<()> 
     exchange("sh -c 'echo $$ > pid; echo go; exec sleep 600'\r", "go\r\n")?;
     let sleeping = pids(&agent, "pid", 1)?;
     exchange("\u{3}", "> ")?;
-    eventually("the interrupted one has gone", || (!alive(&sleeping[0])).then_some(()))?;
+    eventually("the interrupted one has gone", || (!alive(&agent, &sleeping[0])).then_some(()))?;
     let said = exchange("echo $((6 * 7))\r", "42\r\n")?;
     ensure!(said.contains("42"), "{said}");
     attached.type_in(b"exit 7\r")?;
@@ -232,7 +232,7 @@ fn a_command_that_leaves_its_terminal_to_a_child_is_not_waited_for() -> Result<(
     let shown = ended(&agent, &id)?;
     assert_eq!((&shown["exit_code"], &shown["left_running"]), (&json!(0), &json!(1)));
     let left = pids(&agent, "pid", 1)?;
-    ensure!(alive(&left[0]), "the child was ended");
+    ensure!(alive(&agent, &left[0]), "the child was ended");
     let reply = delete(&agent, &id, "?grace_ms=0")?.json()?;
     assert_eq!(reply, json!({ "killed": 1, "survivors": 0 }));
     Ok(())
