@@ -182,3 +182,18 @@ pub fn pids(agent: &Agent, file: &str, count: usize) -> Result<Vec<String>> {
 pub fn delete(agent: &Agent, id: &str, query: &str) -> Result<Response> {
     agent.client.send("DELETE", &format!("/v1/processes/{id}{query}"), b"")
 }
+
+/// Waits until a command has written and does not go on: everything between it and its reader is
+/// full. Gives how much it has written.
+///
+/// # Errors
+/// When it goes on and on.
+pub fn stands_still(agent: &Agent, id: &str) -> Result<u64> {
+    let (mut position, mut still) = (0, 0);
+    eventually("the command waits for its reader", || {
+        let written = show(agent, id).ok()?["stdout_bytes"].as_u64()?;
+        still = if written == position { still + 1 } else { 0 };
+        position = written;
+        (written > 0 && still > 20).then_some(written)
+    })
+}

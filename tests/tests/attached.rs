@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use workspace_tests::{
     agent::{Agent, Setup, text},
-    commands::{Follower, alive, bytes, ended, last, output, pids, show, stream},
+    commands::{Follower, alive, bytes, ended, last, output, pids, show, stands_still, stream},
     http::Connection,
     wait::eventually,
 };
@@ -127,15 +127,7 @@ fn a_slow_caller_is_told_of_the_gap_and_with_backpressure_there_is_none() -> Res
     assert_eq!(last(&events)?["stdout_bytes"], 16_000_004);
     let body = json!({ "id": "held", "shell": LARGE, "backpressure": true });
     let mut slow = Follower::exec(&agent.client, &body)?;
-    let mut position = 0_u64;
-    let mut still = 0;
-    // The command stands still when everything between it and us is full.
-    eventually("it waits for us", || {
-        let written = show(&agent, "held").ok()?["stdout_bytes"].as_u64()?;
-        still = if written == position { still + 1 } else { 0 };
-        position = written;
-        (written > 0 && still > 20).then_some(())
-    })?;
+    let position = stands_still(&agent, "held")?;
     ensure!(position < 16_000_000, "it did not wait");
     assert_eq!(show(&agent, "held")?["state"], "running");
     let events = slow.rest()?;

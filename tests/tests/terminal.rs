@@ -1,11 +1,14 @@
 //! Commands with a terminal, and clients that are attached to commands.
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use workspace_tests::{
-    agent::Agent,
+    agent::{Agent, Setup},
     attached::{Attached, Incoming},
-    commands::{Follower, alive, bytes, delete, ended, last, output, pids, show, start},
+    commands::{
+        Follower, alive, bytes, delete, ended, last, output, pids, show, stands_still, start,
+    },
     wait::eventually,
 };
 
@@ -202,6 +205,20 @@ fn the_last_attached_client_takes_the_command_with_it_where_that_is_wanted() -> 
     drop(only);
     eventually("it has gone", || (show(&agent, &kept).ok()?["attached"] == 0).then_some(()))?;
     assert_eq!(show(&agent, &kept)?["state"], "running");
+    Ok(())
+}
+
+#[test]
+fn an_attached_client_that_does_not_read_does_not_hold_the_stop_up() -> Result<()> {
+    let mut agent = Setup::new()?.args(&["--drain-timeout", "1h"]).start()?;
+    let mut body = terminal("yes");
+    body["backpressure"] = json!(true);
+    let id = start(&agent, &body)?;
+    let mut attached = Attached::open(&agent, &id, "")?;
+    attached.event()?;
+    stands_still(&agent, &id)?;
+    agent.signal(Signal::TERM)?;
+    ensure!(agent.daemon.wait()?.success(), "{}", agent.daemon.output());
     Ok(())
 }
 
