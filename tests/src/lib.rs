@@ -9,9 +9,12 @@
 //! by name (see [`require!`]).
 
 pub mod agent;
+pub mod attached;
 pub mod binaries;
 pub mod ca;
+pub mod commands;
 pub mod docker;
+pub mod gvisor;
 pub mod http;
 pub mod mcp;
 pub mod origin;
