@@ -64,7 +64,7 @@ impl Attached {
     ///
     /// # Errors
     /// When the connection breaks, or the message makes no sense.
-    pub fn next(&mut self) -> Result<Incoming> {
+    pub fn receive(&mut self) -> Result<Incoming> {
         loop {
             return Ok(match self.socket.read()? {
                 Message::Text(text) => Incoming::Event(serde_json::from_str(&text)?),
@@ -82,10 +82,10 @@ impl Attached {
     /// The next event that is not output.
     ///
     /// # Errors
-    /// As [`Attached::next`], or when the connection is closed first.
+    /// As [`Attached::receive`], or when the connection is closed first.
     pub fn event(&mut self) -> Result<Value> {
         loop {
-            match self.next()? {
+            match self.receive()? {
                 Incoming::Event(event) => return Ok(event),
                 Incoming::Output(..) => {}
                 Incoming::Closed(code, reason) => bail!("closed: {code} {reason}"),
@@ -96,11 +96,11 @@ impl Attached {
     /// Reads output, which has to follow on from `from`, until it contains `text`; gives all of it.
     ///
     /// # Errors
-    /// As [`Attached::next`], or when something else comes first.
+    /// As [`Attached::receive`], or when something else comes first.
     pub fn until(&mut self, from: u64, text: &str) -> Result<String> {
         let mut read = Vec::new();
         loop {
-            match self.next()? {
+            match self.receive()? {
                 Incoming::Output(_, offset, data) => {
                     let expected = from + u64::try_from(read.len())?;
                     ensure!(offset == expected, "offset {offset} instead of {expected}");

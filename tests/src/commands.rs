@@ -127,7 +127,7 @@ impl Follower {
     ///
     /// # Errors
     /// When the answer breaks off, or a line is no JSON.
-    pub fn next(&mut self) -> Result<Option<Value>> {
+    pub fn next_event(&mut self) -> Result<Option<Value>> {
         loop {
             if let Some((line, rest)) = self.text.split_once('\n') {
                 let event = serde_json::from_str(line)?;
@@ -144,10 +144,10 @@ impl Follower {
     /// All events that are still to come.
     ///
     /// # Errors
-    /// As [`Follower::next`].
+    /// As [`Follower::next_event`].
     pub fn rest(&mut self) -> Result<Vec<Value>> {
         let mut events = Vec::new();
-        while let Some(event) = self.next()? {
+        while let Some(event) = self.next_event()? {
             events.push(event);
         }
         Ok(events)
@@ -181,4 +181,19 @@ pub fn pids(agent: &Agent, file: &str, count: usize) -> Result<Vec<String>> {
 /// When there is no answer.
 pub fn delete(agent: &Agent, id: &str, query: &str) -> Result<Response> {
     agent.client.send("DELETE", &format!("/v1/processes/{id}{query}"), b"")
+}
+
+/// Waits until a command has written and does not go on: everything between it and its reader is
+/// full. Gives how much it has written.
+///
+/// # Errors
+/// When it goes on and on.
+pub fn stands_still(agent: &Agent, id: &str) -> Result<u64> {
+    let (mut position, mut still) = (0, 0);
+    eventually("the command waits for its reader", || {
+        let written = show(agent, id).ok()?["stdout_bytes"].as_u64()?;
+        still = if written == position { still + 1 } else { 0 };
+        position = written;
+        (written > 0 && still > 20).then_some(written)
+    })
 }

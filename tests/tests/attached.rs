@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use workspace_tests::{
     agent::{Agent, Setup, text},
-    commands::{Follower, alive, bytes, ended, last, output, pids, show, stream},
+    commands::{Follower, alive, bytes, ended, last, output, pids, show, stands_still, stream},
     http::Connection,
     wait::eventually,
 };
@@ -18,16 +18,16 @@ fn a_repeat_of_an_exec_attaches_to_the_same_run() -> Result<()> {
     let body = json!({ "id": "job", "shell": "echo run >> runs; echo out; read -r go; exit 3",
                        "stdin_open": true, "on_disconnect": "keep" });
     let mut first = Follower::exec(&agent.client, &body)?;
-    assert_eq!(first.next()?.context("no event")?["id"], "job");
-    assert_eq!(first.next()?.context("no event")?["data"], "out\n");
+    assert_eq!(first.next_event()?.context("no event")?["id"], "job");
+    assert_eq!(first.next_event()?.context("no event")?["data"], "out\n");
     let other = json!({ "id": "job", "argv": ["true"] });
     let refused = agent.try_exec(&other)?;
     assert_eq!((refused.status(), refused.problem_code()?.as_str()), (409, "id_in_use"));
     drop(first);
     eventually("it is alone", || (show(&agent, "job").ok()?["attached"] == 0).then_some(()))?;
     let mut second = Follower::exec(&agent.client, &body)?;
-    second.next()?;
-    assert_eq!(second.next()?.context("no event")?["data"], "out\n");
+    second.next_event()?;
+    assert_eq!(second.next_event()?.context("no event")?["data"], "out\n");
     agent.client.send("POST", "/v1/processes/job/stdin?eof=true", b"go\n")?;
     assert_eq!(last(&second.rest()?)?["exit_code"], 3);
     let after = agent.exec(&body)?;
@@ -127,15 +127,7 @@ fn a_slow_caller_is_told_of_the_gap_and_with_backpressure_there_is_none() -> Res
     assert_eq!(last(&events)?["stdout_bytes"], 16_000_004);
     let body = json!({ "id": "held", "shell": LARGE, "backpressure": true });
     let mut slow = Follower::exec(&agent.client, &body)?;
-    let mut position = 0_u64;
-    let mut still = 0;
-    // The command stands still when everything between it and us is full.
-    eventually("it waits for us", || {
-        let written = show(&agent, "held").ok()?["stdout_bytes"].as_u64()?;
-        still = if written == position { still + 1 } else { 0 };
-        position = written;
-        (written > 0 && still > 20).then_some(())
-    })?;
+    let position = stands_still(&agent, "held")?;
     ensure!(position < 16_000_000, "it did not wait");
     assert_eq!(show(&agent, "held")?["state"], "running");
     let events = slow.rest()?;
@@ -146,7 +138,7 @@ fn a_slow_caller_is_told_of_the_gap_and_with_backpressure_there_is_none() -> Res
     let body =
         json!({ "id": "left", "shell": LARGE, "backpressure": true, "on_disconnect": "keep" });
     let mut gone = Follower::exec(&agent.client, &body)?;
-    gone.next()?;
+    gone.next_event()?;
     drop(gone);
     assert_eq!(ended(&agent, "left")?["stdout_bytes"], 16_000_004);
     Ok(())

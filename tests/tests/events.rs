@@ -10,7 +10,7 @@ use workspace_tests::{
 
 fn subscribe(agent: &Agent) -> Result<(Follower, Value)> {
     let mut events = Follower::of(&agent.client, &agent.client.request("GET", "/v1/events", b""))?;
-    let hello = events.next()?.context("no hello")?;
+    let hello = events.next_event()?.context("no hello")?;
     assert_eq!(hello["event"], "hello");
     Ok((events, hello))
 }
@@ -24,7 +24,7 @@ fn starts_and_ends_are_told_in_order() -> Result<()> {
     let id = text(&reply, "id")?;
     ensure!(id.starts_with(text(&hello, "boot")?), "{id} is not of {hello}");
     for (name, exit_code) in [("process_started", Value::Null), ("process_exited", json!(3))] {
-        let event = events.next()?.context("no event")?;
+        let event = events.next_event()?.context("no event")?;
         assert_eq!((&event["event"], &event["id"]), (&json!(name), &json!(id)));
         assert_eq!((&event["pid"], &event["exit_code"]), (&reply["pid"], &exit_code));
         ensure!(text(&event, "at")?.ends_with('Z'), "{event}");
@@ -40,9 +40,9 @@ fn a_stop_is_told_at_once_with_the_time_that_is_left() -> Result<()> {
                   while :; do sleep 0.01; done";
     let id = start(&agent, &json!({ "shell": script, "kill_grace_ms": 40_000 }))?;
     pids(&agent, "pids", 1)?;
-    assert_eq!(events.next()?.context("no event")?["event"], "process_started");
+    assert_eq!(events.next_event()?.context("no event")?["event"], "process_started");
     agent.signal(Signal::TERM)?;
-    let draining = events.next()?.context("no event")?;
+    let draining = events.next_event()?.context("no event")?;
     assert_eq!(
         (&draining["event"], &draining["deadline_ms"]),
         (&json!("draining"), &json!(50_000))
@@ -52,7 +52,7 @@ fn a_stop_is_told_at_once_with_the_time_that_is_left() -> Result<()> {
     assert_eq!(hello["draining"], true);
     let put = agent.client.send("PUT", "/v1/files/go", b"")?;
     ensure!((200..300).contains(&put.status()), "{}", put.text());
-    let exited = events.next()?.context("no event")?;
+    let exited = events.next_event()?.context("no event")?;
     assert_eq!((&exited["event"], &exited["id"]), (&json!("process_exited"), &json!(id)));
     assert_eq!(events.rest()?, [json!({ "event": "stopped" })]);
     ensure!(agent.daemon.wait()?.success(), "{}", agent.daemon.output());
@@ -70,7 +70,7 @@ fn a_subscriber_that_does_not_read_is_told_what_it_missed() -> Result<()> {
     let mut lagged = 0;
     let mut seen = 0;
     while lagged == 0 {
-        let event = events.next()?.context("no event")?;
+        let event = events.next_event()?.context("no event")?;
         lagged += event["missed"].as_u64().unwrap_or(0);
         seen += 1;
     }

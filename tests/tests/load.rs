@@ -102,7 +102,7 @@ fn a_hundred_megabytes_of_output_with_a_reader_that_stopped_take_no_memory() -> 
     let body = json!({ "shell": "head -c 100000000 /dev/zero | tr '\\0' x" });
     let id = start(&agent, &body)?;
     let mut stopped = Follower::open(&agent.client, &id, "")?;
-    stopped.next()?;
+    stopped.next_event()?;
     assert_eq!(ended(&agent, &id)?["stdout_bytes"], 100_000_000);
     let peak = peak_memory(&agent)?;
     ensure!(peak < 32 << 20, "{peak} bytes");

@@ -56,7 +56,7 @@ fn standard_input_is_fed_and_what_runs_is_read_without_waiting() -> Result<()> {
     let stdin = format!("/v1/processes/{id}/stdin");
     // The second half of a character comes later.
     agent.client.send("POST", &stdin, b"a\xe2\x82")?;
-    let event = follower.next()?.context("no event")?;
+    let event = follower.next_event()?.context("no event")?;
     assert_eq!(event, json!({ "event": "stdout", "offset": 0, "data": "a" }));
     let events = output(&agent, &id, "")?;
     assert_eq!(events, [event, json!({ "event": "open" })]);
@@ -80,7 +80,7 @@ fn a_reader_that_stops_holds_up_neither_the_command_nor_another_reader() -> Resu
     for portion in 1..=48_u64 {
         agent.client.send("POST", &stdin, b"go\n")?;
         while position < portion * 500_000 {
-            let event = reading.next()?.context("the stream ended")?;
+            let event = reading.next_event()?.context("the stream ended")?;
             ensure!(event["event"] == "stdout" && event["offset"] == position, "{event}");
             position += u64::try_from(bytes(&event)?.len())?;
         }
@@ -115,7 +115,7 @@ fn a_reader_that_comes_back_goes_on_where_it_was() -> Result<()> {
     let mut follower = Follower::open(&agent.client, &id, "")?;
     let mut first = Vec::new();
     while !first.ends_with(b"1000\n") {
-        first.extend(bytes(&follower.next()?.context("the stream ended")?)?);
+        first.extend(bytes(&follower.next_event()?.context("the stream ended")?)?);
     }
     drop(follower);
     agent.client.send("POST", &format!("/v1/processes/{id}/stdin?eof=true"), b"go\n")?;
@@ -203,7 +203,7 @@ fn signals_go_to_the_leader_or_to_the_tree() -> Result<()> {
         |body: Value| agent.client.json("POST", &format!("/v1/processes/{id}/signal"), &body);
     let reply = signal(json!({ "signal": "SIGUSR1", "scope": "leader" }))?;
     assert_eq!(reply, json!({ "signalled": 1 }));
-    assert_eq!(follower.next()?.context("no event")?["data"], "leader\n");
+    assert_eq!(follower.next_event()?.context("no event")?["data"], "leader\n");
     let reply = signal(json!({ "signal": "SIGUSR1" }))?;
     ensure!(reply["signalled"].as_u64() >= Some(2), "{reply}");
     let events = follower.rest()?;

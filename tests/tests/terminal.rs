@@ -1,11 +1,14 @@
 //! Commands with a terminal, and clients that are attached to commands.
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use workspace_tests::{
-    agent::Agent,
+    agent::{Agent, Setup},
     attached::{Attached, Incoming},
-    commands::{Follower, alive, bytes, delete, ended, last, output, pids, show, start},
+    commands::{
+        Follower, alive, bytes, delete, ended, last, output, pids, show, stands_still, start,
+    },
     wait::eventually,
 };
 
@@ -25,7 +28,7 @@ fn resize(agent: &Agent, id: &str, body: &Value) -> Result<(u16, Value)> {
 fn until(follower: &mut Follower, text: &str) -> Result<String> {
     let mut said = String::new();
     while !said.contains(text) {
-        let event = follower.next()?.with_context(|| format!("no '{text}' in {said}"))?;
+        let event = follower.next_event()?.with_context(|| format!("no '{text}' in {said}"))?;
         ensure!(event["event"] == "pty", "{event}");
         said += &String::from_utf8_lossy(&bytes(&event)?);
     }
@@ -93,7 +96,7 @@ fn control_c_reaches_the_foreground_group_and_the_shell_goes_on() -> Result<()> 
     ensure!(said.contains("42"), "{said}");
     attached.type_in(b"exit 7\r")?;
     assert_eq!(attached.event()?["exit_code"], 7);
-    assert_eq!(attached.next()?, Incoming::Closed(1000, String::new()));
+    assert_eq!(attached.receive()?, Incoming::Closed(1000, String::new()));
     Ok(())
 }
 
@@ -110,21 +113,21 @@ fn an_attached_client_sees_what_was_and_comes_back_where_it_left() -> Result<()>
     let mut first = Attached::open(&agent, &id, "")?;
     assert_eq!(first.event()?["event"], "attached");
     assert_eq!(show(&agent, &id)?["attached"], 1);
-    let mut seen = vec![first.next()?, first.next()?];
+    let mut seen = vec![first.receive()?, first.receive()?];
     seen.sort_by_key(|incoming| matches!(incoming, Incoming::Output(2, ..)));
     let expected =
         [Incoming::Output(1, 0, b"one\n".to_vec()), Incoming::Output(2, 0, b"two\n".to_vec())];
     assert_eq!(seen, expected);
     first.type_in(b"a\n")?;
-    assert_eq!(first.next()?, Incoming::Output(1, 4, b"got a\n".to_vec()));
+    assert_eq!(first.receive()?, Incoming::Output(1, 4, b"got a\n".to_vec()));
     drop(first);
     eventually("the first has gone", || (show(&agent, &id).ok()?["attached"] == 0).then_some(()))?;
     let mut second = Attached::open(&agent, &id, "?stdout_from=10&stderr_from=4")?;
     assert_eq!(second.event()?["id"], json!(id));
     second.type_in(b"b\n")?;
-    assert_eq!(second.next()?, Incoming::Output(1, 10, b"got b\n".to_vec()));
+    assert_eq!(second.receive()?, Incoming::Output(1, 10, b"got b\n".to_vec()));
     second.say(r#"{"eof":true}"#)?;
-    assert_eq!(second.next()?, Incoming::Output(1, 16, b"end\n".to_vec()));
+    assert_eq!(second.receive()?, Incoming::Output(1, 16, b"end\n".to_vec()));
     assert_eq!(second.event()?["event"], "exited");
     Ok(())
 }
@@ -167,7 +170,7 @@ fn nonsense_closes_the_connection_with_a_reason_and_leaves_the_command_alone() -
         let mut attached = Attached::open(&agent, &id, "")?;
         attached.event()?;
         attached.say(said)?;
-        let closed = attached.next()?;
+        let closed = attached.receive()?;
         let Incoming::Closed(1008, reason) = &closed else { panic!("{said}: {closed:?}") };
         ensure!(!reason.is_empty(), "{said}");
     }
@@ -202,6 +205,20 @@ fn the_last_attached_client_takes_the_command_with_it_where_that_is_wanted() -> 
     drop(only);
     eventually("it has gone", || (show(&agent, &kept).ok()?["attached"] == 0).then_some(()))?;
     assert_eq!(show(&agent, &kept)?["state"], "running");
+    Ok(())
+}
+
+#[test]
+fn an_attached_client_that_does_not_read_does_not_hold_the_stop_up() -> Result<()> {
+    let mut agent = Setup::new()?.args(&["--drain-timeout", "1h"]).start()?;
+    let mut body = terminal("yes");
+    body["backpressure"] = json!(true);
+    let id = start(&agent, &body)?;
+    let mut attached = Attached::open(&agent, &id, "")?;
+    attached.event()?;
+    stands_still(&agent, &id)?;
+    agent.signal(Signal::TERM)?;
+    ensure!(agent.daemon.wait()?.success(), "{}", agent.daemon.output());
     Ok(())
 }
 
