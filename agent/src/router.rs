@@ -125,8 +125,10 @@ impl Agent {
             Some(Action::File(path)) => files::handle(&self.files, path, request).await,
             Some(Action::Sync(call)) => sync::handle(&self.sync, call, request).await,
             Some(shown @ (Action::Health | Action::Ready | Action::Metrics | Action::Info)) => {
-                read_only(&request)?;
-                Ok(self.show(&shown))
+                match *request.method() {
+                    Method::GET | Method::HEAD => Ok(self.show(&shown)),
+                    _ => Ok(exec::method_not_allowed("GET, HEAD")),
+                }
             }
         }
     }
@@ -150,14 +152,6 @@ impl Agent {
             _ => json_response(&json!({"status": "ok"})),
         }
     }
-}
-
-fn read_only(request: &Request<Incoming>) -> Result<(), Problem> {
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Ok(());
-    }
-    let detail = format!("{} is not allowed here, only GET", request.method());
-    Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail))
 }
 
 fn json_response(content: &serde_json::Value) -> Response<Body> {
