@@ -238,6 +238,17 @@ impl Agent {
         Ok(text(&reply, "stdout")?.to_owned())
     }
 
+    /// Which of its processes are there after its end. In a sandbox nobody outlives the first process
+    /// (pid_namespaces(7)), and the numbers are not the host's.
+    pub fn outlived_by(&self, pids: &[String]) -> Vec<String> {
+        let lives = |pid: &&String| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+            stat.is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        let host = if self.sandbox.is_some() { &[] } else { pids };
+        host.iter().filter(lives).cloned().collect()
+    }
+
     /// Runs a command by the buffered form of exec.
     ///
     /// # Errors
@@ -279,6 +290,20 @@ impl Agent {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{subcommand} {arguments:?}: {}: {said}", output.status);
         Ok(output)
+    }
+}
+
+impl Drop for Agent {
+    /// An agent that is killed leaves its commands to PID 1, which is not the test's; one that is told
+    /// twice to stop ends them all at once.
+    fn drop(&mut self) {
+        if !self.daemon.is_running() {
+            return;
+        }
+        let told = [Signal::TERM, Signal::TERM].iter().all(|signal| self.signal(*signal).is_ok());
+        if told && let Err(error) = self.daemon.wait() {
+            eprintln!("the agent did not stop: {error:#}");
+        }
     }
 }
 
