@@ -3,7 +3,7 @@
 # Sourced by manage.sh.
 #
 #   WORKSPACE_BIN_DIR     where the two programs are (default: target/dist of this checkout)
-#   WORKSPACE_IMAGE       image of the workspace (default: workspace-base)
+#   WORKSPACE_IMAGE       image of the workspace, which Docker must have (default: workspace-base)
 #   WORKSPACE_STATE_DIR   sockets, tokens, logs (default: ~/.local/state/workspaces)
 #   WORKSPACE_PROXY_…     settings of the proxy: WORKSPACE_PROXY_ALLOW=packages.example.com,…
 # manage.sh defines fail, need and until_true.
@@ -43,6 +43,12 @@ proxy_pid() {
 }
 proxy_is_gone() { ! proxy_pid "$1" >/dev/null; }
 
+container_state() { docker inspect --format '{{.State.Status}}' "workspace-$1" 2>/dev/null | grep . || echo absent; }
+
+# Served, or ended before it could: no need to wait longer.
+proxy_has_settled() { proxy "$1" health --live || proxy_is_gone "$1"; }
+agent_has_settled() { agent "$1" health --ready || [ "$(container_state "$1")" != running ]; }
+
 start_proxy() {
     local directory=$state/$1
     # Its own settings come from the environment, but not where it listens.
@@ -56,7 +62,7 @@ start_proxy() {
 
 start_container() {
     # Two mounts, so that no command can replace the proxy's socket: its directory is read-only.
-    docker run --detach --name "workspace-$1" --label "workspace=$1" \
+    docker run --detach --pull never --name "workspace-$1" --label "workspace=$1" \
         --network none --read-only --cap-drop ALL --security-opt no-new-privileges \
         --user 1000:1000 --pids-limit 512 --memory 2g \
         --tmpfs /workspace:uid=1000,gid=1000,mode=0750,size=1g,exec --tmpfs /tmp:mode=1777,size=256m,exec \
@@ -75,12 +81,13 @@ start_workspace() {
     chmod 0777 "$directory/agent" "$directory/proxy"
     (umask 077 && head -c 32 /dev/urandom | od -An -vtx1 | tr -d ' \n' >"$directory/admin.token")
     start_proxy "$1"
-    if until_true 30 proxy "$1" health --live && start_container "$1" && until_true 30 agent "$1" health --ready; then
+    if until_true 30 proxy_has_settled "$1" && proxy "$1" health --live >/dev/null && start_container "$1" &&
+        until_true 30 agent_has_settled "$1" && agent "$1" health --ready >/dev/null; then
         echo "$1 is ready"
         return
     fi
     tail -n 5 "$directory/proxy.log" >&2
-    docker logs --tail 5 "workspace-$1" >&2 || true
+    [ "$(container_state "$1")" = absent ] || docker logs --tail 5 "workspace-$1" >&2
     stop_workspace "$1" >&2
     fail "$1 did not start"
 }
@@ -100,20 +107,18 @@ stop_workspace() {
 }
 
 status_workspace() {
-    local directory container
+    local directory
     if [ $# -eq 1 ]; then
         must_exist "$1"
-        container=$(docker inspect --format '{{.State.Status}}' "workspace-$1" 2>/dev/null || echo absent)
-        echo "container: $container"
+        echo "container: $(container_state "$1")"
         echo "agent: $(agent "$1" health --ready >/dev/null 2>&1 && echo ready || echo "not ready")"
         echo "proxy: $(proxy "$1" health >/dev/null 2>&1 && echo ready || echo "not ready")"
         return
     fi
     for directory in "$state"/*/; do
         [ -d "$directory" ] || continue
-        name=$(basename "$directory")
-        container=$(docker inspect --format '{{.State.Status}}' "workspace-$name" 2>/dev/null || echo absent)
-        printf '%-40s %s\n' "$name" "$container"
+        directory=$(basename "$directory")
+        printf '%-40s %s\n' "$directory" "$(container_state "$directory")"
     done
 }
 

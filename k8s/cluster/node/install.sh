@@ -25,7 +25,9 @@ install_seccomp() {
 install_programs() {
     local program
     for program in runsc containerd-shim-runsc-v1; do
-        [ -f "$1/$program" ] && [ -f "$1/$program.sha512" ] || fail "$1 lacks $program or $program.sha512"
+        if [ ! -f "$1/$program" ] || [ ! -f "$1/$program.sha512" ]; then
+            fail "$1 lacks $program or $program.sha512"
+        fi
         (cd "$1" && sha512sum --check --status "$program.sha512") ||
             fail "$1/$program is not what its checksum says: get it again"
     done
