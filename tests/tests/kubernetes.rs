@@ -85,3 +85,9 @@ fn manage_asks_kubernetes_for_the_right_things() -> Result<()> {
     require!(Manifests);
     pytest("test_manage_kubernetes.py")
 }
+
+#[test]
+fn pages_lead_somewhere() -> Result<()> {
+    require!(Manifests);
+    pytest("test_docs.py")
+}
