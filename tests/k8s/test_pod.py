@@ -110,7 +110,7 @@ def test_the_admin_token_is_not_in_the_workspace(pod):
 
 def agent_with(profile):
     """An agent that requires isolation, under a profile; its exit code and what it said."""
-    return run("timeout", "--signal=INT", "2", "docker", "run", "--rm", "--network=none", "--cap-drop=ALL",
+    return run("timeout", "--signal=INT", "60", "docker", "run", "--rm", "--network=none", "--cap-drop=ALL",
                "--security-opt=no-new-privileges", f"--security-opt=seccomp={profile}", IMAGE, "serve",
                "--isolate-net=required", "--listen=unix:/tmp/agent.sock")
 

@@ -72,7 +72,7 @@ impl Tool {
             Self::Manifests => unless(
                 works(
                     &peer::python().to_string_lossy(),
-                    &["-c", "import pytest, kubernetes_validate, celpy, cfnlint"],
+                    &["-c", "import pytest, kubernetes_validate, celpy, cfnlint, tomllib"],
                 ) && works(&manifests::kubectl().to_string_lossy(), &["version", "--client"]),
                 "the Python packages of the manifests' tests are not there (make test-deps), or no kubectl",
             ),
