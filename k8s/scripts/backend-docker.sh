@@ -96,7 +96,7 @@ stop_workspace() {
     must_exist "$1"
     local pid
     # More than the agent's drain: what runs gets its time, what is idle goes at once.
-    docker stop --time 65 "workspace-$1" >/dev/null 2>&1 || true
+    docker stop -t 65 "workspace-$1" >/dev/null 2>&1 || true
     docker rm --force --volumes "workspace-$1" >/dev/null 2>&1 || true
     if pid=$(proxy_pid "$1"); then
         kill "$pid"

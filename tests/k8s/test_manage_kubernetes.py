@@ -4,9 +4,11 @@ import json
 import sys
 
 import pytest
+import yaml
 
+import api_server
 from admission import messages
-from manifests import K8S, OVERLAYS, kustomize, one, render, template
+from manifests import K8S, OVERLAYS, kubectl, kustomize, one, render, template
 from scripts import MANAGE, run, succeed
 from test_schemas import VERSIONS, faults
 
@@ -110,3 +112,26 @@ def test_nobody_enters_a_workspace(cluster):
     entered = [call["words"] for call in asked(cluster) if "exec" in call["words"][2:3]]
     assert entered and all(words[:5] == ["--namespace", "orchestrator", "exec", "--stdin", "orchestrator"]
                            for words in entered)
+
+
+@pytest.mark.parametrize("overlay", ["local", "eks"])
+def test_the_real_kubectl_makes_the_same_pod(overlay, tmp_path):
+    """Reading, creating, waiting and deleting, against a stand-in for the API server."""
+    shape = one(render(f"overlays/{overlay}"), "PodTemplate", "workspace")
+    server = api_server.serve(shape)
+    try:
+        named = {"contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}], "current-context": "c",
+                 "clusters": [{"name": "c", "cluster": {"server": server.url}}], "users": [{"name": "u", "user": {}}]}
+        (tmp_path / "config").write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", **named}))
+        environment = {"CONTAINER_BACKEND": "kubernetes", "KUBECTL": kubectl(), "HOME": str(tmp_path),
+                       "KUBECONFIG": str(tmp_path / "config")}
+        assert succeed(MANAGE, "start", "one", env=environment) == "one is ready\n"
+        assert "workspace-one" in succeed(MANAGE, "status", env=environment)
+        assert succeed(MANAGE, "stop", "one", env=environment) == "one is stopped\n"
+        assert run(MANAGE, "stop", "one", env=environment).returncode != 0
+    finally:
+        server.shutdown()
+    (created,) = server.created
+    assert created["spec"] == shape["template"]["spec"]
+    assert created["metadata"]["labels"] == shape["template"]["metadata"]["labels"]
+    assert created["metadata"]["annotations"] == shape["template"]["metadata"].get("annotations", {})
