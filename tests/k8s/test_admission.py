@@ -70,6 +70,7 @@ def second(**fields):
 
 
 API_TOKEN = {"name": "api", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}
+PROJECTED = {"name": "more", "projected": {"sources": [{"secret": {"name": "workspace-admin"}}]}}
 SECRET = {"name": "s", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
 EXEC = {"exec": {"command": ["true"]}}
 
@@ -85,7 +86,8 @@ WORKSPACES = {
         workspace(lambda c: c.update(command=["sh"])), second(args=["serve"])],
     "only the proxy may mount": [
         mount("aws-token", readOnly=True), mount("admin-token", readOnly=True), webhook,
-        lambda p: (p["spec"]["volumes"].append(API_TOKEN), mount("api", readOnly=True)(p))],
+        lambda p: (p["spec"]["volumes"].append(API_TOKEN), mount("api", readOnly=True)(p)),
+        lambda p: (p["spec"]["volumes"].append(PROJECTED), mount("more", readOnly=True)(p))],
     "a service account token is for AWS": [
         token(lambda t: t.pop("audience")), token(lambda t: t.update(audience="vault")),
         token(lambda t: t.update(expirationSeconds=86400)), token(lambda t: t.pop("expirationSeconds")),
