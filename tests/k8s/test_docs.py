@@ -3,9 +3,10 @@
 import re
 
 import pytest
+import yaml
 
 from hardening import CHECKS
-from manifests import K8S, REPOSITORY
+from manifests import K8S, REPOSITORY, render
 from test_admission import CASES
 
 PAGES = ["README.md", "k8s/README.md", "docs/migration.md", "docs/dual-mode.md"]
@@ -45,3 +46,25 @@ def test_the_table_of_checks_is_complete():
 
 def test_the_number_of_spoilt_pods_is_right():
     assert f"{len(CASES)} spoilt ones" in (K8S / "README.md").read_text()
+
+
+def applied(kind, name):
+    """What one of the page's `kubectl apply` commands applies."""
+    if kind == "-k":
+        return render(name.removeprefix("k8s/"))
+    return list(yaml.safe_load_all((REPOSITORY / name).read_text()))
+
+
+def test_the_steps_on_eks_are_in_an_order_that_works():
+    """Nothing is applied into a namespace that an earlier step has not made."""
+    steps = (K8S / "README.md").read_text().partition("## On EKS")[2].partition("## Day two")[0]
+    commands = re.findall(r"kubectl apply (-[kf]) (\S+)", steps)
+    assert [name for _, name in commands] == [
+        "k8s/base/namespace.yaml", "k8s/cluster", "k8s/overlays/eks", "k8s/agent-sandbox/claim.example.yaml"]
+    namespaces, pools = set(), set()
+    for kind, name in commands:
+        objects = applied(kind, name)
+        namespaces |= {o["metadata"]["name"] for o in objects if o["kind"] == "Namespace"}
+        pools |= {o["metadata"]["name"] for o in objects if o["kind"] == "SandboxWarmPool"}
+        assert {o["metadata"]["namespace"] for o in objects if "namespace" in o["metadata"]} <= namespaces, name
+        assert {o["spec"]["warmPoolRef"]["name"] for o in objects if o["kind"] == "SandboxClaim"} <= pools
