@@ -1,5 +1,7 @@
 """Every object against the strict schemas of four releases of Kubernetes; unknown fields are errors."""
 
+import json
+
 import kubernetes_validate
 import pytest
 
@@ -22,10 +24,15 @@ def faults(objects, version):
     return found
 
 
+def everything():
+    """Every object that is shipped, once: the overlays share most of them."""
+    return list({json.dumps(o, sort_keys=True): o for name in EVERYTHING for o in render(name)}.values())
+
+
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("name", EVERYTHING)
-def test_valid(name, version):
-    assert faults(render(name), version) == []
+def test_valid(version):
+    assert len(everything()) > 40
+    assert faults(everything(), version) == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
