@@ -154,7 +154,8 @@ impl Setup {
         if !gvisor::is_place() {
             return Ok((None, command));
         }
-        let (sandbox, command) = Sandbox::new(&command, self.directory())?;
+        let user = self.user.unwrap_or_default();
+        let (sandbox, command) = Sandbox::new(&command, user, self.directory())?;
         Ok((Some(sandbox), command))
     }
 
