@@ -11,19 +11,24 @@ CARGO_OUT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 DIST := $(CURDIR)/target/dist
 VENV := $(CURDIR)/target/test-venv
 SKIPPED := $(CURDIR)/target/skipped-tests
-SCRIPTS := .ci/run .ci/start-docker images/build-local.sh
+SCRIPTS := .ci/run .ci/start-docker .ci/test-reproducible images/build-local.sh
 
 # musl where it is installed with a C compiler for it, otherwise glibc linked statically: both give
 # static-pie binaries. The explicit --target keeps the flags away from build scripts and macros.
 MUSL := $(CPU)-unknown-linux-musl
 HAVE_MUSL := $(shell rustup target list --installed 2>/dev/null | grep -qx $(MUSL) && command -v musl-gcc)
 TRIPLE ?= $(if $(HAVE_MUSL),$(MUSL),$(CPU)-unknown-linux-gnu)
-STATIC := RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(TRIPLE)
+# The same commit gives the same bytes wherever it is built: no path of the machine gets in. Where two
+# prefixes match, rustc takes the last one.
+CARGO_HOME_DIR := $(or $(CARGO_HOME),$(HOME)/.cargo)
+REMAP := --remap-path-prefix=$(CARGO_HOME_DIR)=/cargo --remap-path-prefix=$(CURDIR)=/src \
+	--remap-path-prefix=$(CARGO_OUT)=/target
+STATIC := RUSTFLAGS="-C target-feature=+crt-static $(REMAP)" cargo build --locked --release --target $(TRIPLE)
 STATIC_OUT := $(CARGO_OUT)/$(TRIPLE)/release
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: need-cargo
 need-cargo:
@@ -70,6 +75,10 @@ $(VENV)/.installed: tests/peers/requirements.txt
 	else \
 		echo "no Python packages for the tests (Debian: python3-venv; a package index): their tests will be skipped" >&2; \
 	fi
+
+.PHONY: test-reproducible
+test-reproducible: build ## a second build in another directory gives the same bytes
+	@.ci/test-reproducible
 
 .PHONY: bench
 bench: build ## sizes, memory, start, exec and push, side by side with their floors
