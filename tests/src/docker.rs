@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{binaries, wait::eventually};
+use crate::{binaries, tools, wait::eventually};
 
 /// The image of the workspace, built from the binaries under test.
 pub const WORKSPACE_BASE: &str = "workspace-base:test";
@@ -37,6 +37,11 @@ pub fn build_images() -> Result<(), String> {
             output.status.success().then_some(()).ok_or(said)
         })
         .clone()
+}
+
+/// Whether the calling test has to be skipped because the images cannot be built here.
+pub fn no_images() -> bool {
+    build_images().inspect_err(|reason| tools::report_skip(reason)).is_err()
 }
 
 /// Runs a docker command that has to succeed, and gives what it printed.

@@ -16,6 +16,7 @@ pub mod commands;
 pub mod docker;
 pub mod gvisor;
 pub mod http;
+pub mod image;
 pub mod manifests;
 pub mod mcp;
 pub mod origin;
