@@ -2,7 +2,7 @@
 //! container came with, then the process leaves it, then the forwards are bound inside, and only
 //! then does the runtime start its threads, because unshare(2) needs a process with one.
 
-use std::{ffi::OsString, process::ExitCode, sync::Arc};
+use std::{collections::BTreeSet, ffi::OsString, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, bail};
 use rustix::{
@@ -23,10 +23,12 @@ use crate::{
     environment::Environment,
     exec::{ExecContext, request::Defaults},
     files::{FilesContext, Root, transfer::Transfers},
-    forward::BoundForward,
+    forward::{self, BoundForward, spec::ForwardSpec},
     isolate::{self, Network},
     metrics::Metrics,
+    preview::Previews,
     router::Agent,
+    seccomp::{self, Seccomp},
     supervise::{
         Engine,
         reap::Reaper,
@@ -53,6 +55,7 @@ struct Prepared {
     listeners: Vec<BoundListener>,
     forwards: Vec<BoundForward>,
     network: Network,
+    seccomp: Seccomp,
     token: Option<BearerToken>,
     environment: Environment,
     root: Arc<Root>,
@@ -85,16 +88,13 @@ fn prepare(args: &ServeArgs) -> anyhow::Result<Prepared> {
     let listeners = bind_all(&args.listen)?;
     let network = isolate::enter(args.isolate_net)?;
     isolate::harden().context("cannot protect the agent from its commands (prctl)")?;
-    let forwards = args
-        .forward
-        .iter()
-        .map(|forward| forward.bind().with_context(|| format!("--forward {forward}")));
-    let forwards = forwards.collect::<Result<_, _>>()?;
+    let seccomp = seccomp::enter(args.seccomp)?;
+    let forwards = forward::bind_all(&args.forward)?;
     adopt_orphans()?;
     let root = Root::open(&args.root)
         .with_context(|| format!("cannot use '{}' as the root (--root)", args.root.display()))?;
     let environment = environment(args, std::env::vars_os())?;
-    Ok(Prepared { listeners, forwards, network, token, environment, root: Arc::new(root) })
+    Ok(Prepared { listeners, forwards, network, seccomp, token, environment, root: Arc::new(root) })
 }
 
 /// Whoever reaches an open port would run commands: that is never a default.
@@ -137,7 +137,7 @@ fn environment(
     args: &ServeArgs,
     own: impl Iterator<Item = (OsString, OsString)>,
 ) -> anyhow::Result<Environment> {
-    let forward = || args.forward.first().map(crate::forward::ForwardSpec::url);
+    let forward = || args.forward.iter().find_map(ForwardSpec::proxy_url);
     let proxy = args.proxy_url.clone().or_else(forward);
     let mut environment = Environment::base(own, proxy.as_deref());
     for (name, value) in &args.command_env {
@@ -156,8 +156,10 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     let (calls_trigger, calls) = drain::channel();
     let metrics = Arc::new(Metrics::new().context("cannot register the metrics")?);
     metrics.network_is(prepared.network);
+    metrics.seccomp_is(prepared.seccomp);
     let reaper = Reaper::start(&drain).context("cannot handle SIGCHLD")?;
     let info = info(args, &prepared);
+    let previews = Previews::new(own_ports(&prepared), drain.clone());
     let exec = Arc::new(ExecContext {
         engine: Engine::new(reaper, drain.clone(), metrics.clone(), args.max_processes),
         table: Table::start(
@@ -175,10 +177,12 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
         exec: exec.clone(),
         files: FilesContext::new(prepared.root.clone(), transfers.clone()),
         sync: SyncContext::new(prepared.root, transfers),
+        previews,
         metrics,
         token: prepared.token,
         drain: drain.clone(),
         network: prepared.network,
+        seccomp: prepared.seccomp,
         info,
     });
     let max_connections = usize::try_from(args.max_connections)?;
@@ -191,6 +195,18 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     let Sweep { killed, survivors } = exec.engine.end_all(LEFTOVER_GRACE).await;
     tracing::info!(killed, survivors, "stopped");
     Ok(())
+}
+
+/// The ports of the agent itself, which is no server of the workspace's.
+fn own_ports(prepared: &Prepared) -> BTreeSet<u16> {
+    let forwards = prepared.forwards.iter().filter_map(BoundForward::port);
+    // In a network of their own, commands may serve on the numbers that the agent has outside.
+    let listeners = prepared.listeners.iter().filter(|_| prepared.network != Network::Private);
+    let listeners = listeners.filter_map(|listener| match listener.address() {
+        ListenAddr::Tcp(address) => Some(address.port()),
+        ListenAddr::Unix { .. } => None,
+    });
+    forwards.chain(listeners).collect()
 }
 
 fn start_listener(
@@ -227,6 +243,7 @@ fn info(args: &ServeArgs, prepared: &Prepared) -> serde_json::Value {
         "pid": std::process::id(),
         "root": args.root,
         "network": prepared.network.as_str(),
+        "seccomp": prepared.seccomp.as_str(),
         "forwards": args.forward.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "limits": {
             "max_processes": args.max_processes,

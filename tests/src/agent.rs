@@ -104,7 +104,22 @@ impl Setup {
             endpoint = Endpoint::Tcp(address);
             self = self.args(&["--listen", &format!("tcp:{address}")]);
         }
-        let mut daemon = Daemon::spawn("agent", self.command(), self.directory())?;
+        let command = self.command();
+        self.start_at(command, endpoint)
+    }
+
+    /// Starts the agent by another command than its own, such as one that traces it, and waits until
+    /// it answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn start_as(self, command: Command) -> Result<Agent> {
+        let endpoint = Endpoint::Unix(self.socket());
+        self.start_at(command, endpoint)
+    }
+
+    fn start_at(self, command: Command, endpoint: Endpoint) -> Result<Agent> {
+        let mut daemon = Daemon::spawn("agent", command, self.directory())?;
         daemon.wait_until_answering(&endpoint)?;
         let mut client = Client::new(endpoint);
         if let Some(token) = &self.token {
