@@ -36,6 +36,11 @@ build: need-cargo ## static, stripped binaries in target/dist
 	@install -D -t $(DIST) $(STATIC_OUT)/workspace-agent $(STATIC_OUT)/workspace-proxy
 	@ls -l $(DIST)/workspace-agent $(DIST)/workspace-proxy | awk '{ printf "%s  %.1f MiB\n", $$NF, $$5 / 1048576 }'
 
+.PHONY: hostile
+hostile: need-cargo # the attacker of the isolation tests, static, so that it runs in any container
+	@$(STATIC) -p workspace-tests --bin workspace-hostile
+	@install -D -t $(DIST) $(STATIC_OUT)/workspace-hostile
+
 .PHONY: demo
 demo: build ## the main job on real processes: exec, whitelist, credentials, isolation, sync
 	@$(STATIC) -p workspace-tests --bin workspace-demo
@@ -43,7 +48,7 @@ demo: build ## the main job on real processes: exec, whitelist, credentials, iso
 	@WORKSPACE_BIN_DIR=$(DIST) $(DIST)/workspace-demo
 
 .PHONY: test
-test: build test-deps ## all tests; those whose tool is absent are listed as skipped
+test: build hostile test-deps ## all tests; those whose tool is absent are listed as skipped
 	@: >$(SKIPPED)
 	@status=0; \
 	RUST_LIB_BACKTRACE=0 WORKSPACE_BIN_DIR=$(DIST) WORKSPACE_TESTS_VENV=$(VENV) WORKSPACE_TESTS_SKIPPED=$(SKIPPED) \

@@ -94,6 +94,8 @@ fn prepare(args: &ServeArgs) -> anyhow::Result<Prepared> {
     let root = Root::open(&args.root)
         .with_context(|| format!("cannot use '{}' as the root (--root)", args.root.display()))?;
     let environment = environment(args, std::env::vars_os())?;
+    // Everything of it that is needed has been read.
+    sys::wipe_environment();
     Ok(Prepared { listeners, forwards, network, seccomp, token, environment, root: Arc::new(root) })
 }
 

@@ -13,6 +13,7 @@ pub mod binaries;
 pub mod ca;
 pub mod docker;
 pub mod http;
+pub mod isolation;
 pub mod mcp;
 pub mod origin;
 pub mod peer;

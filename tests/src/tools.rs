@@ -32,12 +32,16 @@ pub enum Tool {
     UserNamespaces,
     /// gVisor's runsc, and the right to start a sandbox.
     Gvisor,
+    /// A Redis server and its command line.
+    Redis,
+    /// Root, and the programs that make networks: ip, nft, nsenter, unshare.
+    NetworkLab,
 }
 
 impl Tool {
     /// Why it cannot be used here; `None` when it can. Looked up once.
     pub fn missing(self) -> Option<String> {
-        static ANSWERS: [OnceLock<Option<String>>; 9] = [const { OnceLock::new() }; 9];
+        static ANSWERS: [OnceLock<Option<String>>; 11] = [const { OnceLock::new() }; 11];
         ANSWERS[self as usize].get_or_init(|| self.look()).clone()
     }
 
@@ -62,6 +66,17 @@ impl Tool {
             Self::Gvisor => unless(
                 works("runsc", &["--network=none", "do", "true"]),
                 "runsc (gVisor) is not installed or cannot start a sandbox",
+            ),
+            Self::Redis => unless(
+                works("redis-server", &["-v"]) && works("redis-cli", &["-v"]),
+                "redis-server is not installed",
+            ),
+            Self::NetworkLab => unless(
+                rustix::process::getuid().is_root()
+                    && [("ip", "-V"), ("nft", "-v"), ("nsenter", "-V"), ("unshare", "-V")]
+                        .iter()
+                        .all(|(program, version)| works(program, &[version])),
+                "making networks takes root, iproute2, nftables and util-linux",
             ),
         }
     }
