@@ -3,7 +3,7 @@
 //! WebSockets; no other protocol.
 //!
 //! What answers is untrusted code. It gets nothing of the caller's credential, and it cannot pass
-//! for the agent: every answer of its carries [`MARK`].
+//! for the agent: every answer of its carries `X-Workspace-Port`.
 
 mod request;
 mod upstream;

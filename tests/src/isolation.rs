@@ -5,6 +5,7 @@
 
 pub mod docker_pod;
 pub mod gvisor_pod;
+mod gvisor_spec;
 pub mod lab;
 pub mod pod;
 pub mod table;

@@ -1,5 +1,7 @@
 //! Ports that a command serves, reached through the agent: `/v1/ports/{port}/…`.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use workspace_tests::{
@@ -67,6 +69,25 @@ fn only_callers_with_the_token_get_in() -> Result<()> {
     let stranger = Client::new(agent.client.endpoint().clone());
     assert_eq!(stranger.get(&path)?.problem_code()?, "unauthorized");
     assert_eq!(agent.client.get(&path)?.status(), 200);
+    Ok(())
+}
+
+#[test]
+fn a_caller_that_speaks_http_2_is_answered_too() -> Result<()> {
+    require!(UserNamespaces, Python, Curl);
+    let agent = isolated()?.start()?;
+    let port = serve(&agent, "127.0.0.1", 0)?;
+    let url = format!("{}/v1/ports/{port}/upload", agent.client.endpoint());
+    let token = format!("Authorization: Bearer {TOKEN}");
+    let output = Command::new("curl")
+        .args(["-sS", "--http2-prior-knowledge", "-H", &token, "-d", "content", &url])
+        .output()?;
+    let seen: Value = serde_json::from_slice(&output.stdout)
+        .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    assert_eq!((&seen["path"], &seen["body"]), (&json!("/upload"), &json!("content")));
+    assert_eq!(seen["headers"]["host"], format!("localhost:{port}"));
+    ensure!(seen["headers"]["x-forwarded-host"].is_string(), "{seen}");
+    ensure!(!seen.to_string().contains(TOKEN), "{seen}");
     Ok(())
 }
 

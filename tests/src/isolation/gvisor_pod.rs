@@ -9,19 +9,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    CLOUD_TOKEN, SECRET,
+    gvisor_spec,
     lab::{Lab, run},
-    pod::{self, Files, GROUP, HOSTILE, PROXY_USER, Protection, WORKSPACE_USER},
+    pod::{self, Files, Protection},
     vectors::Findings,
 };
-use crate::{
-    binaries,
-    docker::{WORKSPACE_BASE, docker},
-};
+use crate::docker::{WORKSPACE_BASE, docker};
 
 /// runsc up to 2024 looks for a setting of the kernel that newer kernels keep elsewhere, and then
 /// takes the namespace for the machine's own and refuses. An empty directory in that place, for
@@ -33,7 +30,7 @@ const START: &str = "mount -t tmpfs none /proc/sys/net/core && exec runsc \"$@\"
 pub struct GvisorPod {
     files: Files,
     directory: TempDir,
-    name: String,
+    /// Of the network, and of the sandbox.
     namespace: String,
     /// In the order of their start.
     containers: Vec<&'static str>,
@@ -49,13 +46,21 @@ impl GvisorPod {
         lab.link()?;
         let namespace = lab.pod_namespace();
         let (files, directory) = (Files::write()?, tempfile::tempdir()?);
-        let name = namespace.clone();
-        let mut pod = Self { files, directory, name, namespace, containers: Vec::new() };
+        let mut pod = Self { files, directory, namespace, containers: Vec::new() };
         pod.unpack_image()?;
-        pod.launch("pause", &pod.pause())?;
-        pod.launch("proxy", &pod.proxy())?;
-        pod.launch("workspace", &pod.workspace(protection))?;
+        pod.launch("pause", &pod.spec().pause())?;
+        pod.launch("proxy", &pod.spec().proxy())?;
+        pod.launch("workspace", &pod.spec().workspace(protection))?;
         Ok(pod)
+    }
+
+    fn spec(&self) -> gvisor_spec::Pod<'_> {
+        gvisor_spec::Pod {
+            files: &self.files,
+            root: self.path("root"),
+            sockets: self.path("sockets"),
+            namespace: &self.namespace,
+        }
     }
 
     /// Runs the hostile program in the workspace.
@@ -109,7 +114,11 @@ impl GvisorPod {
     }
 
     fn id(&self, container: &str) -> String {
-        if container == "pause" { self.name.clone() } else { format!("{}-{container}", self.name) }
+        if container == "pause" {
+            self.namespace.clone()
+        } else {
+            format!("{}-{container}", self.namespace)
+        }
     }
 
     /// Runs runsc from inside the pod's network. The containers keep its outputs, so that these are
@@ -142,95 +151,6 @@ impl GvisorPod {
         };
         self.containers.iter().map(log).collect()
     }
-
-    fn pause(&self) -> Value {
-        let hostile = bind(&binaries::hostile(), HOSTILE);
-        self.container((65535, 65535), vec![HOSTILE.into(), "neighbour".into()], vec![hostile])
-    }
-
-    fn proxy(&self) -> Value {
-        let mounts = vec![
-            self.sockets("rw"),
-            bind(&self.files.path("admin"), "/run/secrets/admin"),
-            bind(&self.files.path("cloud"), CLOUD_TOKEN.trim_end_matches("/token")),
-            bind(&self.files.path("policy"), "/etc/workspace"),
-        ];
-        let command = [vec!["workspace-proxy".to_owned()], pod::proxy_arguments()].concat();
-        self.container((PROXY_USER, GROUP), command, mounts)
-    }
-
-    fn workspace(&self, protection: Protection) -> Value {
-        let root = json!({
-            "destination": "/workspace", "type": "tmpfs", "source": "tmpfs",
-            "options": ["rw", "nosuid", "nodev", "mode=0750", "uid=1000", "gid=1000"],
-        });
-        let mounts = vec![
-            self.sockets("ro"),
-            bind(&self.files.path("agent"), "/run/secrets/agent"),
-            bind(&binaries::hostile(), HOSTILE),
-            root,
-        ];
-        let command =
-            [vec!["workspace-agent".to_owned()], pod::agent_arguments(protection)].concat();
-        self.container((WORKSPACE_USER, GROUP), command, mounts)
-    }
-
-    /// The volume with the proxy's socket; the hint below makes it one directory for all.
-    fn sockets(&self, mode: &str) -> Value {
-        json!({
-            "destination": "/run/workspace", "type": "tmpfs",
-            "source": self.path("sockets"), "options": [mode],
-        })
-    }
-
-    fn container(&self, user: (u32, u32), command: Vec<String>, own: Vec<Value>) -> Value {
-        let mut mounts = vec![
-            json!({ "destination": "/proc", "type": "proc", "source": "proc" }),
-            json!({ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"] }),
-        ];
-        mounts.extend(own);
-        let kind = if user.0 == 65535 { "sandbox" } else { "container" };
-        let mut environment =
-            vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()];
-        if user.0 != WORKSPACE_USER {
-            environment.push(format!("SECRET={SECRET}"));
-        }
-        let none: [&str; 0] = [];
-        json!({
-            "ociVersion": "1.0.2",
-            "process": {
-                "user": { "uid": user.0, "gid": user.1 },
-                "args": command,
-                "env": environment,
-                "cwd": "/",
-                "noNewPrivileges": true,
-                "capabilities": {
-                    "bounding": none, "effective": none, "inheritable": none,
-                    "permitted": none, "ambient": none,
-                },
-            },
-            "root": { "path": self.path("root"), "readonly": true },
-            "mounts": mounts,
-            "annotations": {
-                "io.kubernetes.cri.container-type": kind,
-                "io.kubernetes.cri.sandbox-id": self.name,
-                "dev.gvisor.spec.mount.sockets.source": self.path("sockets"),
-                "dev.gvisor.spec.mount.sockets.type": "tmpfs",
-                "dev.gvisor.spec.mount.sockets.share": "pod",
-                // Owner and mode belong here, but runsc knows them only since 2024.
-                "dev.gvisor.spec.mount.sockets.options": "rw",
-            },
-            "linux": { "namespaces": [
-                { "type": "pid" },
-                { "type": "network", "path": format!("/run/netns/{}", self.namespace) },
-                { "type": "ipc" }, { "type": "uts" }, { "type": "mount" },
-            ] },
-        })
-    }
-}
-
-fn bind(source: &Path, target: &str) -> Value {
-    json!({ "destination": target, "type": "bind", "source": source, "options": ["rbind", "ro"] })
 }
 
 impl Drop for GvisorPod {
