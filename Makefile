@@ -69,6 +69,11 @@ build-arm64: need-cargo ## the same for arm64, in target/dist/arm64
 	@RUSTC=$$(images/arm64-toolchain) $(MAKE) build TRIPLE=aarch64-unknown-linux-gnu \
 		CARGO_TARGET_DIR=$(CURDIR)/target/arm64 DIST=$(CURDIR)/target/dist/arm64
 
+.PHONY: hostile
+hostile: need-cargo # the attacker of the isolation tests, static, so that it runs in any container
+	@$(STATIC) -p workspace-tests --bin workspace-hostile
+	@install -D -t $(DIST) $(STATIC_OUT)/workspace-hostile
+
 .PHONY: demo
 demo: build ## the main job on real processes: exec, whitelist, credentials, isolation, sync
 	@$(STATIC) -p workspace-tests --bin workspace-demo
@@ -76,7 +81,7 @@ demo: build ## the main job on real processes: exec, whitelist, credentials, iso
 	@WORKSPACE_BIN_DIR=$(DIST) $(DIST)/workspace-demo
 
 .PHONY: test
-test: build test-deps ## all tests; those whose tool is absent are listed as skipped
+test: build hostile test-deps ## all tests; those whose tool is absent are listed as skipped
 	@: >$(SKIPPED)
 	@status=0; \
 	RUST_LIB_BACKTRACE=0 WORKSPACE_BIN_DIR=$(DIST) WORKSPACE_TESTS_VENV=$(VENV) WORKSPACE_TESTS_SKIPPED=$(SKIPPED) \

@@ -140,6 +140,25 @@ impl Setup {
             self = self.args(&["--listen", &format!("tcp:{address}")]);
         }
         let (sandbox, command) = self.placed(self.command())?;
+        self.start_at(command, endpoint, sandbox)
+    }
+
+    /// Starts the agent by another command than its own, such as one that traces it, and waits until
+    /// it answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn start_as(self, command: Command) -> Result<Agent> {
+        let endpoint = Endpoint::Unix(self.socket());
+        self.start_at(command, endpoint, None)
+    }
+
+    fn start_at(
+        self,
+        command: Command,
+        endpoint: Endpoint,
+        sandbox: Option<Sandbox>,
+    ) -> Result<Agent> {
         let mut daemon = Daemon::spawn("agent", command, self.directory())?;
         daemon.wait_until_answering(&endpoint)?;
         let mut client = Client::new(endpoint);

@@ -108,6 +108,24 @@ impl Container {
         Ok(Self { id: docker(&arguments)? })
     }
 
+    /// Starts a container with `docker run --detach` and nothing but these arguments.
+    ///
+    /// # Errors
+    /// When docker refuses.
+    pub fn run(arguments: &[&str]) -> Result<Self> {
+        Ok(Self { id: docker(&[&["run", "--detach"], arguments].concat())? })
+    }
+
+    /// The host's process id of its first process.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pid(&self) -> Result<u32> {
+        let pid = docker(&["inspect", "--format", "{{.State.Pid}}", &self.id])?;
+        let pid = pid.parse().ok().filter(|pid| *pid != 0);
+        pid.with_context(|| format!("the container does not run:\n{}", self.logs()))
+    }
+
     /// Its identifier.
     pub fn id(&self) -> &str {
         &self.id

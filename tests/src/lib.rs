@@ -17,6 +17,7 @@ pub mod docker;
 pub mod gvisor;
 pub mod http;
 pub mod image;
+pub mod isolation;
 pub mod manifests;
 pub mod mcp;
 pub mod origin;

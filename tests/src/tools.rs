@@ -38,12 +38,16 @@ pub enum Tool {
     Checkov,
     /// The shellcheck program.
     Shellcheck,
+    /// A Redis server and its command line.
+    Redis,
+    /// Root, and the programs that make networks: ip, nft, nsenter, unshare.
+    NetworkLab,
 }
 
 impl Tool {
     /// Why it cannot be used here; `None` when it can. Looked up once.
     pub fn missing(self) -> Option<String> {
-        static ANSWERS: [OnceLock<Option<String>>; 12] = [const { OnceLock::new() }; 12];
+        static ANSWERS: [OnceLock<Option<String>>; 14] = [const { OnceLock::new() }; 14];
         ANSWERS[self as usize].get_or_init(|| self.look()).clone()
     }
 
@@ -83,6 +87,17 @@ impl Tool {
             Self::Shellcheck => {
                 unless(works("shellcheck", &["--version"]), "shellcheck is not installed")
             }
+            Self::Redis => unless(
+                works("redis-server", &["-v"]) && works("redis-cli", &["-v"]),
+                "redis-server is not installed",
+            ),
+            Self::NetworkLab => unless(
+                rustix::process::getuid().is_root()
+                    && [("ip", "-V"), ("nft", "-v"), ("nsenter", "-V"), ("unshare", "-V")]
+                        .iter()
+                        .all(|(program, version)| works(program, &[version])),
+                "making networks takes root, iproute2, nftables and util-linux",
+            ),
         }
     }
 }
