@@ -92,5 +92,9 @@ fn the_call_is_for_reading_and_needs_the_token() -> Result<()> {
 #[test]
 fn all_of_it_holds_under_gvisor() -> Result<()> {
     require!(Gvisor);
-    gvisor::rerun("all_of_it_holds_under_gvisor", &[])
+    let left_out = [(
+        "a_subscriber_that_does_not_read_is_told_what_it_missed",
+        "its four thousand commands take a minute there, and prove nothing of the kernel",
+    )];
+    gvisor::rerun("all_of_it_holds_under_gvisor", &left_out)
 }
