@@ -24,6 +24,8 @@ OUT_OF_REACH = {
     "read_only": "a file system that is mounted read-only",
     "upload_stalled": "two minutes",
     "archive_too_large": "two million members",
+    "too_many_port_requests": "256 servers that let wait",
+    "port_timeout": "five minutes",
 }
 # An answer to HEAD has no body, and so no code: these are the statuses of such.
 HEAD_OUT_OF_REACH = {500, 503}

@@ -12,6 +12,7 @@ FRAMES = "application/vnd.workspace.frames"
 PROBLEM = "application/problem+json"
 OCTETS = "application/octet-stream"
 TAR = "application/x-tar"
+ANY = "*/*"
 METHODS = ("get", "head", "put", "post", "delete")
 OUTPUT_KINDS = {1: "stdout", 2: "stderr", 3: "pty"}
 
@@ -74,6 +75,8 @@ class Document:
             assert not body, f"{operation} {status} has a body: {body[:100]}"
             return None
         media_type = headers.get("content-type")
+        if ANY in content:
+            return ANY
         assert media_type in content, f"{operation} {status}: {media_type} is not described"
         self.check_body(content[media_type], media_type, body)
         return json.loads(body)["code"] if media_type == PROBLEM else media_type

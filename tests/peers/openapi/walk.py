@@ -1,7 +1,7 @@
 """Walks through every call of workspace-agent, its main errors included, and holds each answer against
-docs/openapi.yaml. Usage: walk.py DOCUMENT PORT TOKEN ROOT
+docs/openapi.yaml. Usage: walk.py DOCUMENT PORT TOKEN ROOT FORWARD
 
-The agent has to be started with --max-processes 4, and is stopped at the end. Fails when an answer is not as
+The agent has to be started with --max-processes 4 and a --forward on the port FORWARD, and is stopped at the end. Fails when an answer is not as
 described, or when a described one was not seen and is not listed as out of reach.
 """
 
@@ -11,6 +11,7 @@ import sys
 
 import commands
 import files
+import ports
 import processes
 import syncs
 import terminals
@@ -28,7 +29,7 @@ def probes(caller):
         if operation not in ("health", "ready"):
             body = b"x" if method in ("POST", "PUT") else None
             another = {"Authorization": "Bearer another"}
-            caller.call(operation, 401, body, headers=another, id="none", path="none")
+            caller.call(operation, 401, body, headers=another, id="none", path="none", port="1")
 
 
 def stop(caller):
@@ -44,7 +45,7 @@ def stop(caller):
     processes.end(caller, "last")
 
 
-def main(document, port, token, root):
+def main(document, port, token, root, forward):
     caller = Caller(Document(document), int(port), token)
     watch = Watch(caller)
     probes(caller)
@@ -64,6 +65,7 @@ def main(document, port, token, root):
     files.refused(caller, root)
     syncs.accepted(caller)
     syncs.refused(caller)
+    ports.called(caller, forward)
     restricted = files.shut(caller, root)
     files.too_many(caller)
     stop(caller)
