@@ -78,12 +78,15 @@ def users_differ(s):
 
 
 def isolation_is_required(s):
-    """11: without a network of its own no workspace starts."""
+    """11: without a network of its own and the filter of system calls no workspace starts."""
     args = container(s.pod, "workspace").get("args", [])
-    given = [a for a in args if a.startswith("--isolate-net")]
+    faults = []
+    for flag in ("--isolate-net", "--seccomp"):
+        given = [a for a in args if a.startswith(flag)]
+        faults += [] if given == [f"{flag}=required"] else [f"{flag} is asked for as {given}"]
     environment = {e["name"] for c in containers(s.pod["spec"]) for e in c.get("env", [])}
-    faults = [] if given == ["--isolate-net=required"] else [f"isolation is asked for as {given}"]
-    return faults + [f"{name} is set" for name in environment if name == "WORKSPACE_AGENT_ISOLATE_NET"]
+    twins = {"WORKSPACE_AGENT_ISOLATE_NET", "WORKSPACE_AGENT_SECCOMP"}
+    return faults + [f"{name} is set" for name in sorted(environment & twins)]
 
 
 def probes_start_no_process(s):
