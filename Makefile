@@ -72,9 +72,9 @@ $(VENV)/.installed: tests/peers/requirements.txt
 	fi
 
 .PHONY: bench
-bench: build ## sizes, memory, start, exec and push, side by side with their floors
-	@$(STATIC) -p workspace-tests --bin workspace-bench
-	@WORKSPACE_BIN_DIR=$(DIST) $(STATIC_OUT)/workspace-bench
+bench: build test-deps ## figures beside their floors, peers and targets; ONLY="exec bulk" for some
+	@cargo build --locked --release -p workspace-tests --bin workspace-bench
+	@WORKSPACE_BIN_DIR=$(DIST) WORKSPACE_TESTS_VENV=$(VENV) $(CARGO_OUT)/release/workspace-bench $(ONLY)
 
 .PHONY: image
 image: build ## both container images, without a registry
