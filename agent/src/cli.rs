@@ -4,7 +4,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use workspace_common::{client::Endpoint, listen::ListenAddr, logging::LogFormat};
+use workspace_common::{client::Endpoint, listen::ListenAddr, logging::LogFormat, size::ByteSize};
 
 use crate::{
     client::{
@@ -124,6 +124,27 @@ pub struct ServeArgs {
     #[arg(long, env = "WORKSPACE_AGENT_KEEP_ENDED_FOR", value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
     pub keep_ended_for: Duration,
 
+    /// Memory for the output that is kept of all commands together, as in 256MiB
+    #[arg(
+        long,
+        env = "WORKSPACE_AGENT_OUTPUT_MEMORY",
+        value_name = "SIZE",
+        default_value = "256MiB"
+    )]
+    pub output_memory: ByteSize,
+
+    /// Directory for the whole output of commands that ask for it (spool)
+    #[arg(long, env = "WORKSPACE_AGENT_SPOOL_DIR", value_name = "DIR")]
+    pub spool_dir: Option<PathBuf>,
+
+    /// The most that is spooled of one stream
+    #[arg(long, env = "WORKSPACE_AGENT_SPOOL_LIMIT", value_name = "SIZE", default_value = "1GiB")]
+    pub spool_limit: ByteSize,
+
+    /// Whether each command gets a cgroup, where the container lets the agent make them
+    #[arg(long, env = "WORKSPACE_AGENT_CGROUP", value_enum, default_value = "auto")]
+    pub cgroup: CgroupUse,
+
     /// Connections that may be open at once
     #[arg(long, env = "WORKSPACE_AGENT_MAX_CONNECTIONS", value_name = "N", default_value_t = 4096)]
     pub max_connections: u32,
@@ -143,6 +164,22 @@ pub struct ServeArgs {
     /// What is logged: error, warn, info, debug or trace
     #[arg(long, env = "WORKSPACE_AGENT_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
+}
+
+/// Whether commands get cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum CgroupUse {
+    /// Where version 2 is mounted and may be written.
+    Auto,
+    /// Never.
+    Off,
+}
+
+impl CgroupUse {
+    /// Whether they are to be tried.
+    pub fn is_wanted(self) -> bool {
+        self == Self::Auto
+    }
 }
 
 /// Reads `NAME=VALUE`.

@@ -1,62 +1,57 @@
-//! The HTTP face of commands: `POST /v1/exec`, answered whole as JSON or line by line as NDJSON,
-//! and `POST /v1/processes/{id}/stdin` for commands that asked for an open standard input.
+//! The HTTP face of commands that a caller waits for: `POST /v1/exec`, answered whole as JSON or as a
+//! stream of events, and `POST /v1/processes/{id}/stdin` for an open standard input.
 
 pub mod event;
-pub mod output;
+pub(crate) mod form;
+pub mod frame;
+mod kept;
+pub(crate) mod query;
+pub(crate) mod reply;
 pub mod request;
-mod stream;
+pub mod signal;
+pub(crate) mod stream;
 
-use std::{os::unix::process::ExitStatusExt, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use workspace_common::{
     body::{self, Body, BodyError, collect_limited},
     problem::Problem,
 };
 
 use self::{
-    output::{HeadTail, Kept},
-    request::{Defaults, ExecRequest},
+    form::Form,
+    query::StartQuery,
+    request::{Defaults, Face},
 };
 use crate::supervise::{
-    Engine, Refusal, Running,
+    Engine, Refusal, Start,
+    process::{Attachment, Process, State},
+    reader::{From, Reader},
     spawn::StartError,
-    table::Table,
-    task::{Outcome, OutputSink, Outputs},
 };
 
 /// The largest body of `POST /v1/exec`. Larger input goes through an open standard input.
 pub(crate) const MAX_REQUEST_BYTES: usize = 16 << 20;
-/// The media type of a streamed reply.
-pub(crate) const NDJSON: &str = "application/x-ndjson";
 
 /// What the calls about commands need.
 #[derive(Debug)]
 pub struct ExecContext {
-    /// Starts the commands.
+    /// Starts the commands and knows them.
     pub engine: Engine,
-    /// Those that were started detached.
-    pub table: Arc<Table>,
     /// What requests leave out.
     pub defaults: Defaults,
-}
-
-/// The forms in which a command's output is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Buffered,
-    Lines,
 }
 
 /// Answers `POST /v1/exec`.
 ///
 /// # Errors
-/// 400 for a request that makes no sense, 406, 413, 422 for a command that cannot start, 429 and
-/// 503 for an agent that takes no more.
+/// 400 for a request that makes no sense, 406, 409 for an id of another command, 413, 422 for a
+/// command that cannot start, 429 and 503 for an agent that takes no more.
 pub async fn run(
     context: &Arc<ExecContext>,
     request: Request<Incoming>,
@@ -64,28 +59,51 @@ pub async fn run(
     if request.method() != Method::POST {
         return Ok(method_not_allowed("POST"));
     }
-    let form = form(request.headers())?;
+    let form = form::of_exec(request.headers())?;
+    let query = StartQuery::parse(request.uri().query())?;
+    let face = match form {
+        Form::Buffered => Face::Buffered,
+        Form::Stream(_) => Face::Streamed,
+    };
     let body = collect_limited(request.into_body(), MAX_REQUEST_BYTES).await.map_err(unread)?;
-    let request = request::parse(&body, &context.defaults)?;
+    let command = request::parse(&body, face, query, &context.defaults)?;
+    let attached = context.engine.attach(command).map_err(|refusal| refused(&refusal))?;
+    let (start, attachment) = attached;
+    let process = start.process().clone();
     match form {
-        Form::Buffered => buffered(context, request).await,
-        Form::Lines => stream::answer(context, request),
+        Form::Buffered => buffered(&process, attachment).await,
+        Form::Stream(encoding) => {
+            let mut first = reply::started(&process);
+            first.insert("event".into(), "started".into());
+            let reader = Reader::following(process, From::default()).seated();
+            let first = Some(Value::Object(first));
+            Ok(stream::answer(reader, From::default(), encoding, first, Some(attachment)))
+        }
     }
 }
 
-fn form(headers: &HeaderMap) -> Result<Form, Problem> {
-    let Some(accept) = headers.get(header::ACCEPT) else { return Ok(Form::Buffered) };
-    let accept = accept.to_str().unwrap_or_default();
-    let types = accept.split(',').map(|range| range.split(';').next().unwrap_or_default().trim());
-    for wanted in types {
-        match wanted {
-            NDJSON => return Ok(Form::Lines),
-            "application/json" | "application/*" | "*/*" => return Ok(Form::Buffered),
-            _ => {}
-        }
+/// Waits for the end. The client's going drops this, and the attachment with it.
+async fn buffered(
+    process: &Arc<Process>,
+    attachment: Attachment,
+) -> Result<Response<Body>, Problem> {
+    process.run_freely();
+    let state = process.ended().await;
+    drop(attachment);
+    match state {
+        State::Ended(outcome) => Ok(json_response(&reply::buffered(process, &outcome))),
+        State::Running | State::Lost => Err(internal()),
     }
-    let detail = format!("'{accept}' is not offered here: accept application/json or {NDJSON}");
-    Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", detail))
+}
+
+/// What a start is answered with in a call that does not wait for the end.
+pub(crate) fn started(start: &Start) -> Response<Body> {
+    let mut response = json_response(&Value::Object(reply::started(start.process())));
+    *response.status_mut() = match start {
+        Start::New(_) => StatusCode::CREATED,
+        Start::Repeated(_) => StatusCode::OK,
+    };
+    response
 }
 
 pub(crate) fn unread(error: BodyError) -> Problem {
@@ -101,43 +119,14 @@ pub(crate) fn unread(error: BodyError) -> Problem {
     }
 }
 
-async fn buffered(
-    context: &Arc<ExecContext>,
-    request: ExecRequest,
-) -> Result<Response<Body>, Problem> {
-    let limit = request.max_output_bytes;
-    let outputs = Outputs { stdout: HeadTail::new(limit), stderr: HeadTail::new(limit) };
-    let running = start(context, request, outputs)?;
-    let (id, pid) = (running.id.clone(), running.pid);
-    let (outcome, outputs) = running.wait().await.map_err(|error| internal(&error))?;
-    let mut reply = outcome_fields(&id, pid, &outcome);
-    put_output(&mut reply, "stdout", outputs.stdout.finish());
-    put_output(&mut reply, "stderr", outputs.stderr.finish());
-    Ok(json_response(&Value::Object(reply)))
-}
-
-fn put_output(reply: &mut Map<String, Value>, name: &str, kept: Kept) {
-    let gap = kept.gap.map_or(Value::Null, |(from, to)| json!({"from": from, "to": to}));
-    reply.insert(format!("{name}_truncated"), kept.gap.is_some().into());
-    reply.insert(format!("{name}_gap"), gap);
-    reply.insert(format!("{name}_bytes"), kept.total.into());
-    reply.insert(format!("{name}_encoding"), kept.encoding.into());
-    reply.insert(name.to_owned(), kept.text.into());
-}
-
-fn start<W: OutputSink>(
-    context: &ExecContext,
-    request: ExecRequest,
-    outputs: Outputs<W>,
-) -> Result<Running<W>, Problem> {
-    context.engine.start(request.command, outputs).map_err(|refusal| refused(&refusal))
-}
-
 /// What a command that did not start is answered: never an invented exit code.
 pub(crate) fn refused(refusal: &Refusal) -> Problem {
     let (status, code) = match refusal {
         Refusal::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         Refusal::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_processes"),
+        Refusal::InUse(_) => (StatusCode::CONFLICT, "id_in_use"),
+        Refusal::Reserved(_) => (StatusCode::BAD_REQUEST, "bad_id"),
+        Refusal::Spool(_) => (StatusCode::INSUFFICIENT_STORAGE, "spool_failed"),
         Refusal::Start(error) => (StatusCode::UNPROCESSABLE_ENTITY, start_code(error)),
     };
     Problem::new(status, code, refusal.to_string())
@@ -151,60 +140,15 @@ fn start_code(error: &StartError) -> &'static str {
         StartError::BadInterpreter(_) => "bad_interpreter",
         StartError::BadCwd { .. } => "bad_cwd",
         StartError::TooLarge => "arguments_too_large",
+        StartError::NoTerminal(_) => "no_terminal",
         StartError::Exhausted(_) => "no_resources",
         StartError::Io { .. } => "start_failed",
     }
 }
 
-pub(crate) fn internal(error: &tokio::task::JoinError) -> Problem {
-    tracing::error!(%error, "the task that owned a command failed");
+pub(crate) fn internal() -> Problem {
     let detail = "the agent lost the command; this is a fault of the agent";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
-}
-
-/// What both forms of the reply say about the end.
-pub(crate) fn outcome_fields(id: &str, pid: i32, outcome: &Outcome) -> Map<String, Value> {
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let ended = outcome.ended.as_ref();
-    let usage = ended.map(|ended| {
-        json!({
-            "user_ms": millis(ended.user),
-            "system_ms": millis(ended.system),
-            "max_rss_bytes": ended.max_rss_bytes,
-        })
-    });
-    Map::from_iter([
-        ("id".into(), id.into()),
-        ("pid".into(), pid.into()),
-        ("exit_code".into(), ended.and_then(|ended| ended.status.code()).into()),
-        ("signal".into(), ended.and_then(|ended| ended.status.signal()).map(signal_name).into()),
-        ("timed_out".into(), outcome.timed_out().into()),
-        ("duration_ms".into(), millis(outcome.duration).into()),
-        ("usage".into(), usage.into()),
-        ("left_running".into(), outcome.left_running.into()),
-    ])
-}
-
-/// The names of the signals from 1, as signal(7) has them, without `SIG`.
-const SIGNAL_NAMES: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
-    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
-    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-];
-
-/// What the API calls a signal: `SIGKILL`; numbers without a name stay numbers.
-fn signal_name(number: i32) -> String {
-    usize::try_from(number - 1)
-        .ok()
-        .and_then(|index| SIGNAL_NAMES.get(index))
-        .map_or_else(|| number.to_string(), |name| format!("SIG{name}"))
-}
-
-/// The number of a signal as [`signal_name`] writes it.
-pub(crate) fn signal_number(name: &str) -> Option<u8> {
-    let Some(short) = name.strip_prefix("SIG") else { return name.parse().ok() };
-    let index = SIGNAL_NAMES.iter().position(|known| *known == short)?;
-    u8::try_from(index + 1).ok()
 }
 
 pub(crate) fn json_response(content: &Value) -> Response<Body> {
@@ -244,7 +188,8 @@ pub async fn feed(
             return Err(Problem::bad_request("bad_query", detail));
         }
     };
-    let sender = context.engine.stdin(id).ok_or_else(|| no_stdin(id))?;
+    let process = context.engine.table().get(id).ok_or_else(|| no_stdin(id))?;
+    let sender = process.stdin().ok_or_else(|| no_stdin(id))?;
     let mut body = request.into_body();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| unread(BodyError::Failed(error.into())))?;
@@ -255,7 +200,7 @@ pub async fn feed(
         }
     }
     if eof {
-        context.engine.close_stdin(id);
+        process.close_stdin().await;
     }
     Ok(json_response(&json!({"eof": eof})))
 }
@@ -263,33 +208,4 @@ pub async fn feed(
 fn no_stdin(id: &str) -> Problem {
     let detail = format!("no running command '{id}' has an open standard input");
     Problem::new(StatusCode::NOT_FOUND, "no_such_stdin", detail)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn accepting(value: &'static str) -> Result<Form, Problem> {
-        form(&HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(value))]))
-    }
-
-    #[test]
-    fn the_form_follows_the_accept_header() {
-        assert_eq!(form(&HeaderMap::new()), Ok(Form::Buffered));
-        assert_eq!(accepting("*/*"), Ok(Form::Buffered));
-        assert_eq!(accepting("application/json; q=1"), Ok(Form::Buffered));
-        assert_eq!(accepting("application/x-ndjson, */*"), Ok(Form::Lines));
-        assert_eq!(accepting("text/html").unwrap_err().status, 406);
-    }
-
-    #[test]
-    fn signals_have_names() {
-        assert_eq!(signal_name(9), "SIGKILL");
-        assert_eq!(signal_name(31), "SIGSYS");
-        assert_eq!(signal_name(35), "35");
-        for number in [1_u8, 9, 31, 35, 64] {
-            assert_eq!(signal_number(&signal_name(i32::from(number))), Some(number));
-        }
-        assert_eq!(signal_number("SIGNONE"), None);
-    }
 }

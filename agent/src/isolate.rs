@@ -5,10 +5,7 @@
 //! No privilege is needed: the network namespace comes with a user namespace of our own
 //! (user_namespaces(7)), all of whose capabilities are given up again at once.
 
-use std::{
-    fmt, fs,
-    io::{self, Write},
-};
+use std::{fmt, fs, io};
 
 use rustix::{
     net::{AddressFamily, SocketType, socket},
@@ -19,7 +16,7 @@ use rustix::{
     },
 };
 
-use crate::sys;
+use crate::{kernel_file, sys};
 
 /// The highest capability number to try to drop. The kernel answers EINVAL beyond its own last.
 const LAST_CAPABILITY: u32 = 63;
@@ -130,19 +127,13 @@ fn settle(ids: (Uid, Gid)) -> Result<(), IsolationError> {
 /// Maps our own ids onto themselves, the only mapping an unprivileged process may make.
 fn map_ids((uid, gid): (Uid, Gid)) -> io::Result<()> {
     let (uid, gid) = (uid.as_raw(), gid.as_raw());
-    write_existing("/proc/self/uid_map", &format!("{uid} {uid} 1"))?;
-    match write_existing("/proc/self/setgroups", "deny") {
+    kernel_file::write("/proc/self/uid_map", &format!("{uid} {uid} 1"))?;
+    match kernel_file::write("/proc/self/setgroups", "deny") {
         // gVisor before 2026 has no such file and asks for none.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => other?,
     }
-    write_existing("/proc/self/gid_map", &format!("{gid} {gid} 1"))
-}
-
-/// Writes a file of /proc in one piece, without asking to create or to truncate it: gVisor refuses
-/// both.
-fn write_existing(path: &str, text: &str) -> io::Result<()> {
-    fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
+    kernel_file::write("/proc/self/gid_map", &format!("{gid} {gid} 1"))
 }
 
 fn raise_loopback() -> io::Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! The life of a request: [`server`] binds every listener, [`isolate`] takes the process out of the
 //! pod's network, then the runtime starts; [`router`] turns a request into an action; [`exec`],
-//! [`processes`], [`files`] and [`sync`] are the HTTP faces of the cores beneath them: [`supervise`] knows
+//! [`processes`], [`events`], [`files`] and [`sync`] are the HTTP faces of the cores beneath them: [`supervise`] knows
 //! processes, [`files::root`] knows the file tree, and neither knows HTTP. [`forward`] is the way
 //! out: loopback ports inside the isolated network, each leading to a Unix socket. [`client`] is
 //! the same binary as the command line of an orchestrator.
@@ -16,6 +16,7 @@ pub mod isolate;
 pub mod router;
 
 pub mod environment;
+pub mod events;
 pub mod exec;
 pub mod processes;
 pub mod supervise;
@@ -27,4 +28,5 @@ pub mod metrics;
 
 pub mod client;
 
+pub mod kernel_file;
 pub mod sys;

@@ -7,6 +7,7 @@ use clap::Parser;
 use workspace_agent::{
     cli::{Cli, Command},
     client, server,
+    supervise::launcher,
 };
 use workspace_common::report;
 
@@ -17,6 +18,10 @@ const OWN_FAILURE: u8 = 125;
 const BROKEN_PIPE: u8 = 141;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == launcher::ARGUMENT) {
+        return launcher::run(arguments);
+    }
     let result = match Cli::parse().command {
         Command::Serve(args) => server::serve(&args),
         client => client::run(client),

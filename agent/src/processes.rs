@@ -1,36 +1,36 @@
-//! The HTTP face of detached commands, `/v1/processes`: start, list, show, read, signal, end. What
-//! they are is decided in [`crate::supervise::table`] and
-//! [`crate::supervise::process`]; their standard input is [`crate::exec::feed`].
+//! The HTTP face of commands by their ids, `/v1/processes`: start, list, show, read, signal, resize,
+//! attach, end. What they are is decided in [`crate::supervise`]; their standard input is
+//! [`crate::exec::feed`].
 
-mod output;
-mod query;
+mod attach;
+mod control;
+mod session;
 
 use std::{sync::Arc, time::Duration};
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use rustix::process::Signal;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use workspace_common::{
     body::{Body, collect_limited},
     problem::Problem,
 };
 
-use self::query::{EndQuery, OutputQuery, none};
 use crate::{
     exec::{
-        ExecContext, MAX_REQUEST_BYTES, internal, json_response, method_not_allowed,
-        outcome_fields, refused, request::parse_detached, signal_number, unread,
+        self, ExecContext, MAX_REQUEST_BYTES, form, internal, json_response, method_not_allowed,
+        query::{EndQuery, OutputQuery, StartQuery, none},
+        refused,
+        reply::{self, Fields},
+        request::{Face, parse},
+        stream, unread,
     },
     supervise::{
-        process::{Process, State, Stream},
-        table::{Start, StartRefusal},
+        output::Stream,
+        process::{Process, State},
+        reader::{From, Reader},
     },
 };
-
-/// The longest body of `POST …/signal`.
-const MAX_SIGNAL_BYTES: usize = 4096;
 
 /// What a path below `/v1/processes` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,10 @@ pub enum Call<'a> {
     Output(&'a str),
     /// `/v1/processes/{id}/signal`
     Signal(&'a str),
+    /// `/v1/processes/{id}/resize`
+    Resize(&'a str),
+    /// `/v1/processes/{id}/attach`
+    Attach(&'a str),
 }
 
 /// Answers one call.
@@ -57,8 +61,9 @@ pub async fn handle(
 ) -> Result<Response<Body>, Problem> {
     let method = request.method();
     let reads = matches!(*method, Method::GET | Method::HEAD);
+    let posts = *method == Method::POST;
     match call {
-        Call::All if *method == Method::POST => start(context, request).await,
+        Call::All if posts => start(context, request).await,
         Call::All if reads => list(context, &request),
         Call::All => Ok(method_not_allowed("GET, HEAD, POST")),
         Call::One(id) if *method == Method::DELETE => end(context, id, &request).await,
@@ -66,13 +71,18 @@ pub async fn handle(
         Call::One(_) => Ok(method_not_allowed("GET, HEAD, DELETE")),
         Call::Output(id) if reads => read(context, id, &request),
         Call::Output(_) => Ok(method_not_allowed("GET, HEAD")),
-        Call::Signal(id) if *method == Method::POST => signal(context, id, request).await,
-        Call::Signal(_) => Ok(method_not_allowed("POST")),
+        Call::Signal(id) if posts => control::signal(find(context, id)?, request).await,
+        Call::Resize(id) if posts => control::resize(&*find(context, id)?, request).await,
+        Call::Signal(_) | Call::Resize(_) => Ok(method_not_allowed("POST")),
+        Call::Attach(id) if *method == Method::GET => {
+            attach::upgrade(context.engine.drain(), find(context, id)?, request)
+        }
+        Call::Attach(_) => Ok(method_not_allowed("GET")),
     }
 }
 
 fn find(context: &ExecContext, id: &str) -> Result<Arc<Process>, Problem> {
-    context.table.get(id).ok_or_else(|| {
+    context.engine.table().get(id).ok_or_else(|| {
         let detail = format!("no process '{id}': it was never started, or is forgotten by now");
         Problem::new(StatusCode::NOT_FOUND, "no_such_process", detail)
     })
@@ -82,33 +92,18 @@ async fn start(
     context: &ExecContext,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Problem> {
-    none(request.uri().query())?;
+    let query = StartQuery::parse(request.uri().query())?;
     let body = collect_limited(request.into_body(), MAX_REQUEST_BYTES).await.map_err(unread)?;
-    let detached = parse_detached(&body, &context.defaults)?;
-    let started = context.table.run(&context.engine, detached);
-    let (status, process) = match started.map_err(|refusal| not_started(&refusal))? {
-        Start::New(process) => (StatusCode::CREATED, process),
-        Start::Repeated(process) => (StatusCode::OK, process),
-    };
-    let mut response = json_response(&json!({"id": process.id, "pid": process.pid}));
-    *response.status_mut() = status;
-    Ok(response)
-}
-
-fn not_started(refusal: &StartRefusal) -> Problem {
-    let detail = refusal.to_string();
-    match refusal {
-        StartRefusal::InUse(_) => Problem::new(StatusCode::CONFLICT, "id_in_use", detail),
-        StartRefusal::Reserved(_) => Problem::bad_request("bad_id", detail),
-        StartRefusal::Refused(refusal) => refused(refusal),
-    }
+    let command = parse(&body, Face::Detached, query, &context.defaults)?;
+    let start = context.engine.detach(command).map_err(|refusal| refused(&refusal))?;
+    Ok(exec::started(&start))
 }
 
 fn list(context: &ExecContext, request: &Request<Incoming>) -> Result<Response<Body>, Problem> {
     none(request.uri().query())?;
-    let processes = context.table.list();
-    let shown = processes.iter().map(|process| Value::Object(fields(process)));
-    Ok(json_response(&json!({"processes": shown.collect::<Vec<_>>()})))
+    let processes = context.engine.table().list();
+    let shown: Value = processes.iter().map(|process| Value::Object(fields(process))).collect();
+    Ok(json_response(&json!({"processes": shown})))
 }
 
 fn show(
@@ -121,29 +116,24 @@ fn show(
 }
 
 /// What is shown of a command: of its arguments none, which may hold secrets.
-fn fields(process: &Process) -> Map<String, Value> {
-    let (state, outcome) = match process.state() {
-        State::Running => ("running", None),
-        State::Ended(outcome) => ("ended", Some(outcome)),
-        State::Lost => ("lost", None),
+fn fields(process: &Process) -> Fields {
+    let (state, ending) = match process.state() {
+        State::Running => ("running", Fields::new()),
+        State::Ended(outcome) => ("ended", reply::ending(&outcome)),
+        State::Lost => ("lost", Fields::new()),
     };
-    let mut fields = outcome
-        .map(|outcome| outcome_fields(&process.id, process.pid, &outcome))
-        .unwrap_or_default();
+    let mut fields = reply::started(process);
+    fields.extend(ending);
+    fields.extend(reply::written(process));
+    let started_at = humantime::format_rfc3339_millis(process.started_at).to_string();
     fields.extend([
-        ("id".into(), process.id.as_str().into()),
-        ("pid".into(), process.pid.into()),
         ("argv0".into(), process.argv0.as_str().into()),
         ("state".into(), state.into()),
-        ("started_at".into(), timestamp(process).into()),
-        ("stdout_bytes".into(), process.written(Stream::Stdout).into()),
-        ("stderr_bytes".into(), process.written(Stream::Stderr).into()),
+        ("tty".into(), process.has_terminal().into()),
+        ("attached".into(), process.attached().into()),
+        ("started_at".into(), started_at.into()),
     ]);
     fields
-}
-
-fn timestamp(process: &Process) -> String {
-    humantime::format_rfc3339_millis(process.started_at).to_string()
 }
 
 fn read(
@@ -151,53 +141,27 @@ fn read(
     id: &str,
     request: &Request<Incoming>,
 ) -> Result<Response<Body>, Problem> {
-    let query = OutputQuery::parse(request.uri().query())?;
-    output::answer(find(context, id)?, &query)
-}
-
-/// The body of `POST …/signal`, as written by the caller.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wire {
-    signal: String,
-    #[serde(default)]
-    scope: Scope,
-}
-
-/// Whom a signal goes to.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Scope {
-    #[default]
-    Tree,
-    Leader,
-}
-
-async fn signal(
-    context: &ExecContext,
-    id: &str,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Problem> {
-    none(request.uri().query())?;
+    let OutputQuery { from, follow } = OutputQuery::parse(request.uri().query())?;
+    let encoding = form::of_output(request.headers())?;
     let process = find(context, id)?;
-    let body = collect_limited(request.into_body(), MAX_SIGNAL_BYTES).await.map_err(unread)?;
-    let wire: Wire = serde_json::from_slice(&body).map_err(|error| {
-        Problem::bad_request("bad_json", format!("the body is no signal: {error}"))
-    })?;
-    let signal = parse_signal(&wire.signal)?;
-    let signalled = match wire.scope {
-        Scope::Tree => process.signal_tree(signal),
-        Scope::Leader => usize::from(process.signal_leader(signal)),
-    };
-    Ok(json_response(&json!({"signalled": signalled})))
+    check_offsets(&process, from)?;
+    let reader =
+        if follow { Reader::following(process, from) } else { Reader::of_now(process, from) };
+    Ok(stream::answer(reader, from, encoding, None, None))
 }
 
-fn parse_signal(name: &str) -> Result<Signal, Problem> {
-    let number = signal_number(name).filter(|_| name.starts_with("SIG"));
-    number.and_then(|number| Signal::from_named_raw(number.into())).ok_or_else(|| {
-        let detail = "signal must be a name such as SIGTERM, SIGINT, SIGKILL (signal(7))";
-        Problem::bad_request("bad_signal", detail)
-    })
+/// Refuses offsets that nothing has been written to yet.
+fn check_offsets(process: &Process, from: From) -> Result<(), Problem> {
+    for (name, stream, from) in
+        [("stdout_from", Stream::Stdout, from.stdout), ("stderr_from", Stream::Stderr, from.stderr)]
+    {
+        let written = process.output().written(stream);
+        if from > written {
+            let detail = format!("{name} is {from}, and only {written} bytes have been written");
+            return Err(Problem::bad_request("out_of_range", detail));
+        }
+    }
+    Ok(())
 }
 
 async fn end(
@@ -208,19 +172,16 @@ async fn end(
     let query = EndQuery::parse(request.uri().query())?;
     let process = find(context, id)?;
     let grace = query.grace_ms.map(Duration::from_millis);
-    let sweep = process.end(grace).await.map_err(|error| internal(&error))?;
-    Ok(json_response(&json!({"killed": sweep.killed, "survivors": sweep.survivors})))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signals_go_by_their_names() {
-        assert_eq!(parse_signal("SIGTERM").unwrap(), Signal::TERM);
-        for name in ["", "TERM", "15", "0", "SIG", "SIGNONE", "SIGSIGTERM"] {
-            assert_eq!(parse_signal(name).unwrap_err().code, "bad_signal", "{name}");
-        }
+    let sweep = process.end(grace).await.map_err(|error| {
+        tracing::error!(%error, id, "the task that ended a command failed");
+        internal()
+    })?;
+    let survivors = sweep.survivors.len();
+    let mut answer = json!({"killed": sweep.killed, "survivors": survivors});
+    if survivors > 0
+        && let Some(answer) = answer.as_object_mut()
+    {
+        answer.insert("unkillable".into(), reply::survivors(&sweep.survivors));
     }
+    Ok(json_response(&answer))
 }

@@ -14,6 +14,7 @@ use workspace_common::{
 };
 
 use crate::{
+    events::{self, EventsContext},
     exec::{self, ExecContext},
     files::{self, FilesContext},
     isolate::Network,
@@ -27,6 +28,8 @@ use crate::{
 pub struct Agent {
     /// Commands.
     pub exec: Arc<ExecContext>,
+    /// What happens.
+    pub events: EventsContext,
     /// Single files.
     pub files: FilesContext,
     /// Whole trees.
@@ -50,6 +53,7 @@ enum Action<'a> {
     Ready,
     Metrics,
     Info,
+    Events,
     Exec,
     Stdin(&'a str),
     Processes(Call<'a>),
@@ -70,6 +74,7 @@ fn action(path: &str) -> Option<Action<'_>> {
         "/readyz" => return Some(Action::Ready),
         "/metrics" => return Some(Action::Metrics),
         "/v1/info" => return Some(Action::Info),
+        "/v1/events" => return Some(Action::Events),
         "/v1/exec" => return Some(Action::Exec),
         "/v1/processes" => return Some(Action::Processes(Call::All)),
         "/v1/files" => return Some(Action::File("")),
@@ -87,6 +92,8 @@ fn action(path: &str) -> Option<Action<'_>> {
         (id, None) => Some(Action::Processes(Call::One(id))),
         (id, Some("output")) => Some(Action::Processes(Call::Output(id))),
         (id, Some("signal")) => Some(Action::Processes(Call::Signal(id))),
+        (id, Some("resize")) => Some(Action::Processes(Call::Resize(id))),
+        (id, Some("attach")) => Some(Action::Processes(Call::Attach(id))),
         (id, Some("stdin")) => Some(Action::Stdin(id)),
         _ => None,
     }
@@ -111,6 +118,7 @@ impl Agent {
         }
         match action {
             None => Err(Problem::no_such_endpoint(&path)),
+            Some(Action::Events) => events::handle(&self.events, &request),
             Some(Action::Exec) => exec::run(&self.exec, request).await,
             Some(Action::Stdin(id)) => exec::feed(&self.exec, id, request).await,
             Some(Action::Processes(call)) => processes::handle(&self.exec, call, request).await,
@@ -181,6 +189,8 @@ mod tests {
             ("/v1/processes/a-1", Call::One("a-1")),
             ("/v1/processes/a-1/output", Call::Output("a-1")),
             ("/v1/processes/output/signal", Call::Signal("output")),
+            ("/v1/processes/a-1/resize", Call::Resize("a-1")),
+            ("/v1/processes/a-1/attach", Call::Attach("a-1")),
         ] {
             assert_eq!(action(path), Some(Action::Processes(call)), "{path}");
         }
@@ -194,9 +204,15 @@ mod tests {
 
     #[test]
     fn only_probes_are_public() {
-        for path in
-            ["/metrics", "/v1/info", "/v1/exec", "/v1/processes", "/v1/files/a", "/v1/sync/pull"]
-        {
+        for path in [
+            "/metrics",
+            "/v1/info",
+            "/v1/events",
+            "/v1/exec",
+            "/v1/processes",
+            "/v1/files/a",
+            "/v1/sync/pull",
+        ] {
             assert!(!action(path).unwrap().is_public(), "{path}");
         }
     }

@@ -6,8 +6,9 @@ use std::{ffi::OsString, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, bail};
 use rustix::{
+    fs::Mode,
     io::Errno,
-    process::{Resource, Rlimit, getpid, getuid, set_child_subreaper, setrlimit},
+    process::{Resource, Rlimit, getpid, getrlimit, getuid, set_child_subreaper, setrlimit, umask},
 };
 use serde_json::json;
 use workspace_common::{
@@ -21,6 +22,7 @@ use workspace_common::{
 use crate::{
     cli::ServeArgs,
     environment::Environment,
+    events::EventsContext,
     exec::{ExecContext, request::Defaults},
     files::{FilesContext, Root, transfer::Transfers},
     forward::BoundForward,
@@ -28,7 +30,9 @@ use crate::{
     metrics::Metrics,
     router::Agent,
     supervise::{
-        Engine,
+        Engine, Settings,
+        cgroup::Cgroups,
+        output::spool::SpoolDirectory,
         reap::Reaper,
         table::{Keep, Table},
         tree::Sweep,
@@ -39,6 +43,8 @@ use crate::{
 
 /// Descriptors that the agent's parent may have left open are looked for up to here.
 const HIGHEST_INHERITED: i32 = 1024;
+/// Files are made as every shell makes them, whatever the agent's parent wanted of its own.
+const DEFAULT_UMASK: u32 = 0o022;
 /// Files that an earlier agent may have left half-written; looking at more would delay the start.
 const MAX_SWEPT_ENTRIES: u64 = 100_000;
 /// Time between TERM and KILL for what commands have left running, when the agent stops.
@@ -82,6 +88,8 @@ fn prepare(args: &ServeArgs) -> anyhow::Result<Prepared> {
     refuse_open_listeners(args, token.as_ref())?;
     sys::close_inherited_on_exec(HIGHEST_INHERITED);
     disable_core_dumps()?;
+    raise_descriptor_limit();
+    umask(Mode::from_raw_mode(DEFAULT_UMASK));
     let listeners = bind_all(&args.listen)?;
     let network = isolate::enter(args.isolate_net)?;
     isolate::harden().context("cannot protect the agent from its commands (prctl)")?;
@@ -127,10 +135,20 @@ fn adopt_orphans() -> anyhow::Result<()> {
     }
 }
 
-/// A core file of the agent would hold its token, one of a command would fill the workspace.
+/// A core file of a command would fill the workspace; one that wants it asks for it. The agent's own
+/// memory is never written to one: it is not dumpable.
 fn disable_core_dumps() -> anyhow::Result<()> {
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let none = Rlimit { current: Some(0), ..getrlimit(Resource::Core) };
     setrlimit(Resource::Core, none).context("cannot disable core dumps (setrlimit)")
+}
+
+/// Every command takes a few descriptors of ours. As many as the container grants are taken.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        tracing::warn!(%error, "cannot raise the limit on open files");
+    }
 }
 
 fn environment(
@@ -158,14 +176,22 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     metrics.network_is(prepared.network);
     let reaper = Reaper::start(&drain).context("cannot handle SIGCHLD")?;
     let info = info(args, &prepared);
-    let exec = Arc::new(ExecContext {
-        engine: Engine::new(reaper, drain.clone(), metrics.clone(), args.max_processes),
-        table: Table::start(
-            Keep { count: usize::try_from(args.keep_ended)?, time: args.keep_ended_for },
-            &drain,
-        ),
-        defaults: Defaults { root: args.root.clone(), environment: prepared.environment },
-    });
+    let keep = Keep { count: usize::try_from(args.keep_ended)?, time: args.keep_ended_for };
+    let table = Table::start(keep, &drain);
+    let engine = Engine::new(reaper, drain.clone(), metrics.clone(), table, settings(args));
+    let defaults = Defaults {
+        root: args.root.clone(),
+        environment: prepared.environment,
+        spool: spool(args)?,
+    };
+    let events = EventsContext {
+        bulletin: engine.bulletin().clone(),
+        boot: engine.boot().to_owned(),
+        stop: drain.clone(),
+        end: calls.clone(),
+        drain_timeout: args.drain_timeout,
+    };
+    let exec = Arc::new(ExecContext { engine, defaults });
     for forward in prepared.forwards {
         forward.start(&drain, &metrics).context("cannot start a forward")?;
     }
@@ -173,6 +199,7 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     let transfers = Transfers::new(MAX_TRANSFERS);
     let agent = Arc::new(Agent {
         exec: exec.clone(),
+        events,
         files: FilesContext::new(prepared.root.clone(), transfers.clone()),
         sync: SyncContext::new(prepared.root, transfers),
         metrics,
@@ -189,8 +216,32 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     let stages = [&work_trigger, &calls_trigger];
     drain::stop_in_order(&stages, &mut signals, args.drain_timeout).await;
     let Sweep { killed, survivors } = exec.engine.end_all(LEFTOVER_GRACE).await;
-    tracing::info!(killed, survivors, "stopped");
+    tracing::info!(killed, ?survivors, "stopped");
     Ok(())
+}
+
+fn settings(args: &ServeArgs) -> Settings {
+    let name = format!("{}-{:08x}", std::process::id(), fastrand::u32(..));
+    let claim = || {
+        Cgroups::claim(&name)
+            .inspect_err(|error| tracing::debug!(%error, "commands get no cgroups of their own"))
+            .ok()
+    };
+    Settings {
+        max_processes: args.max_processes,
+        output_memory: args.output_memory.as_usize(),
+        cgroups: args.cgroup.is_wanted().then(claim).flatten(),
+    }
+}
+
+/// The spool directory, proved to be writable: a command that wants it comes later.
+fn spool(args: &ServeArgs) -> anyhow::Result<Option<SpoolDirectory>> {
+    let Some(path) = args.spool_dir.clone() else { return Ok(None) };
+    let directory = SpoolDirectory { path, limit: args.spool_limit.0 };
+    directory
+        .create()
+        .with_context(|| format!("cannot write into --spool-dir '{}'", directory.path.display()))?;
+    Ok(Some(directory))
 }
 
 fn start_listener(
@@ -232,6 +283,8 @@ fn info(args: &ServeArgs, prepared: &Prepared) -> serde_json::Value {
             "max_processes": args.max_processes,
             "keep_ended": args.keep_ended,
             "keep_ended_for_ms": millis(args.keep_ended_for),
+            "output_memory_bytes": args.output_memory.0,
+            "spool_bytes": args.spool_dir.as_ref().map(|_| args.spool_limit.0),
             "max_connections": args.max_connections,
             "drain_timeout_ms": millis(args.drain_timeout),
         },

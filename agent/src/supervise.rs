@@ -1,41 +1,52 @@
-//! Processes apart from HTTP: a command goes in, an outcome comes out, and whoever holds the
-//! [`Running`] ends the whole tree by dropping it.
+//! Processes apart from HTTP: a command goes in, and whoever holds its [`process::Process`] reads its
+//! output, feeds it, signals it, or has its whole tree ended.
 //!
-//! One task owns each process ([`task`]); [`spawn`] starts it, [`reap`] learns of its end,
-//! [`tree`] finds and ends what it has started, [`stop`] asks for that. [`table`] holds the commands
-//! that no caller waits for, each a [`process`] with its output in [`ring`]s.
+//! One task owns each process ([`task`], which moves its data by [`flow`]); [`spawn`] starts it,
+//! through [`launcher`] where it wants a [`terminal`] or [`limits`]; [`reap`] learns of its end,
+//! [`tree`] finds and ends what it has started, with the help of [`cgroup`], [`stop`] asks for that.
+//! [`table`] holds all commands, [`output`] what they wrote, [`reader`] is a place in it, and
+//! [`bulletin`] tells what has happened.
 
+pub mod bulletin;
+pub mod cgroup;
+mod flow;
+pub mod launcher;
+pub mod limits;
+pub mod output;
+pub mod pipe;
 pub mod process;
+pub mod reader;
 pub mod reap;
-pub mod ring;
 pub mod spawn;
 pub mod stop;
 pub mod table;
 pub mod task;
+pub mod terminal;
 pub mod tree;
 
 use std::{
-    collections::HashMap,
+    io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use rustix::process::Pid;
-use tokio::{
-    sync::{Semaphore, mpsc},
-    task::JoinHandle,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use workspace_common::drain::Drain;
 
 use self::{
+    bulletin::{Bulletin, What},
+    cgroup::Cgroups,
+    output::{Keeping, Output, budget::Budget},
+    process::{Attachment, ChosenId, OnDisconnect, Process, State},
     reap::Reaper,
-    spawn::{CommandSpec, StartError, env_entry},
-    stop::{Stop, StopGuard},
-    task::{Input, Job, Launched, Outcome, OutputSink, Outputs},
+    spawn::{CommandSpec, Spawned, StartError, Stdio, env_entry},
+    stop::Stop,
+    table::Table,
+    task::{Ending, Input, Launched},
     tree::{Sweep, Tree},
 };
 use crate::metrics::Metrics;
@@ -46,14 +57,19 @@ const STDIN_QUEUE: usize = 4;
 /// A command to run.
 #[derive(Debug)]
 pub struct Request {
+    /// The id, if the client chose one, and a digest of everything that it asked for: a repeat has
+    /// the same.
+    pub id: Option<(ChosenId, [u8; 32])>,
     /// What to start. Its environment gets the marker of the command in front.
     pub spec: CommandSpec,
-    /// What standard input is.
+    /// What standard input is. It has to fit the specification.
     pub stdin: Stdin,
-    /// When to end it.
-    pub timeout: Option<Duration>,
-    /// Time between TERM and KILL.
-    pub kill_grace: Duration,
+    /// When and how to end it.
+    pub ending: Ending,
+    /// What becomes of it when its last attached client goes.
+    pub on_disconnect: OnDisconnect,
+    /// How its output is kept.
+    pub keeping: Keeping,
 }
 
 /// Where a command's standard input comes from.
@@ -63,8 +79,25 @@ pub enum Stdin {
     Null,
     /// These bytes, then the end.
     Bytes(Bytes),
-    /// Whatever [`Engine::stdin`] is handed, until it is closed.
+    /// Whatever [`Process::stdin`] is handed, until it is closed.
     Open,
+}
+
+/// What a start came to.
+#[derive(Debug)]
+pub enum Start {
+    /// The command has been started.
+    New(Arc<Process>),
+    /// It had been, by the same request.
+    Repeated(Arc<Process>),
+}
+
+impl Start {
+    /// The command, either way.
+    pub fn process(&self) -> &Arc<Process> {
+        let (Self::New(process) | Self::Repeated(process)) = self;
+        process
+    }
 }
 
 /// Why a command did not start.
@@ -76,117 +109,212 @@ pub enum Refusal {
     /// As many commands run as may.
     #[error("{0} commands are running, which is the limit (--max-processes)")]
     TooMany(usize),
+    /// The id names a command that was asked for in other words.
+    #[error("id '{0}' names another command, which was started by another request")]
+    InUse(String),
+    /// The id looks like one of the agent's own.
+    #[error("id '{0}' begins like those that the agent makes itself: choose another")]
+    Reserved(String),
+    /// Its output cannot be spooled.
+    #[error("cannot make a file in the spool directory: {0}")]
+    Spool(io::Error),
     /// The command itself is at fault.
     #[error(transparent)]
     Start(#[from] StartError),
 }
 
-/// Starts commands and knows the ones that run.
+/// What an engine works with.
+#[derive(Debug)]
+pub struct Settings {
+    /// Commands that may run at once.
+    pub max_processes: u32,
+    /// Memory for all output that is kept, in bytes.
+    pub output_memory: usize,
+    /// Where commands get cgroups, if they do.
+    pub cgroups: Option<Cgroups>,
+}
+
+/// Starts commands and knows them.
 #[derive(Debug)]
 pub struct Engine {
     reaper: Reaper,
     drain: Drain,
+    metrics: Arc<Metrics>,
+    table: Arc<Table>,
+    bulletin: Bulletin,
     slots: Arc<Semaphore>,
     limit: usize,
-    metrics: Arc<Metrics>,
+    budget: Budget,
+    cgroups: Option<Cgroups>,
     boot: String,
     started: AtomicU64,
-    stdins: Arc<Stdins>,
-}
-
-/// A command that runs. Dropping it ends the whole tree.
-#[derive(Debug)]
-pub struct Running<W> {
-    /// Identifies the command within this agent.
-    pub id: String,
-    /// What its processes are marked with: its id, unless the caller chose that.
-    mark: String,
-    /// Process id of the leader.
-    pub pid: i32,
-    leader: Pid,
-    guard: StopGuard,
-    done: JoinHandle<(Outcome, Outputs<W>)>,
+    /// Held while a command with a chosen id starts, so that of two requests with one id the second
+    /// finds the first.
+    starting: Mutex<()>,
 }
 
 impl Engine {
-    /// An engine that runs at most `limit` commands at once.
-    pub fn new(reaper: Reaper, drain: Drain, metrics: Arc<Metrics>, limit: u32) -> Self {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+    /// An engine without commands.
+    pub fn new(
+        reaper: Reaper,
+        drain: Drain,
+        metrics: Arc<Metrics>,
+        table: Arc<Table>,
+        settings: Settings,
+    ) -> Self {
+        let limit = usize::try_from(settings.max_processes).unwrap_or(usize::MAX);
+        let limit = limit.min(Semaphore::MAX_PERMITS);
         Self {
             reaper,
             drain,
+            metrics,
+            table,
+            bulletin: Bulletin::default(),
             slots: Arc::new(Semaphore::new(limit)),
             limit,
-            metrics,
+            budget: Budget::new(settings.output_memory),
+            cgroups: settings.cgroups,
             boot: format!("{:08x}", fastrand::u32(..)),
             started: AtomicU64::new(0),
-            stdins: Arc::default(),
+            starting: Mutex::default(),
         }
     }
 
-    /// Starts a command whose output goes to `outputs`.
+    /// Starts a command, unless the same request has started it before, and attaches the caller to
+    /// it.
     ///
     /// # Errors
-    /// When it cannot start; then nothing is left of it.
-    pub fn start<W: OutputSink>(
-        &self,
-        request: Request,
-        outputs: Outputs<W>,
-    ) -> Result<Running<W>, Refusal> {
-        self.start_as(None, request, outputs)
+    /// When it cannot start, or its id is taken; then nothing is left of it.
+    pub fn attach(&self, request: Request) -> Result<(Start, Attachment), Refusal> {
+        let (start, attachment) = self.start(request, true)?;
+        let attachment = attachment.unwrap_or_else(|| start.process().attach());
+        Ok((start, attachment))
     }
 
-    /// Starts a command under an id that the caller has found to be free.
-    fn start_as<W: OutputSink>(
-        &self,
-        id: Option<String>,
-        request: Request,
-        outputs: Outputs<W>,
-    ) -> Result<Running<W>, Refusal> {
-        self.try_start(id, request, outputs).inspect_err(|_refusal| self.metrics.command_refused())
+    /// The same for a caller that does not stay.
+    ///
+    /// # Errors
+    /// As [`Engine::attach`].
+    pub fn detach(&self, request: Request) -> Result<Start, Refusal> {
+        Ok(self.start(request, false)?.0)
     }
 
-    fn try_start<W: OutputSink>(
+    fn start(
         &self,
-        id: Option<String>,
         mut request: Request,
-        outputs: Outputs<W>,
-    ) -> Result<Running<W>, Refusal> {
+        attach: bool,
+    ) -> Result<(Start, Option<Attachment>), Refusal> {
+        let Some((ChosenId(id), digest)) = request.id.take() else {
+            let (process, attachment) = self.launch(None, request, attach)?;
+            return Ok((Start::New(process), attachment));
+        };
+        if self.is_own(&id) {
+            return Err(Refusal::Reserved(id));
+        }
+        let _held = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.table.get(&id) {
+            Some(known) if known.is_of(&digest) => Ok((Start::Repeated(known), None)),
+            Some(_) => Err(Refusal::InUse(id)),
+            None => {
+                let (process, attachment) = self.launch(Some((id, digest)), request, attach)?;
+                Ok((Start::New(process), attachment))
+            }
+        }
+    }
+
+    fn launch(
+        &self,
+        id: Option<(String, [u8; 32])>,
+        request: Request,
+        attach: bool,
+    ) -> Result<(Arc<Process>, Option<Attachment>), Refusal> {
+        let launched = self.try_launch(id, request);
+        let (process, launched, slot) =
+            launched.inspect_err(|_refusal| self.metrics.command_refused())?;
+        // Before anybody else can find it: the first attachment must not be somebody else's.
+        let attachment = attach.then(|| process.attach());
+        self.table.insert(process.clone());
+        let started = What::Started { id: process.id.clone(), pid: process.pid };
+        self.bulletin.put_up(started);
+        self.own(process.clone(), launched, slot);
+        Ok((process, attachment))
+    }
+
+    fn try_launch(
+        &self,
+        id: Option<(String, [u8; 32])>,
+        mut request: Request,
+    ) -> Result<(Arc<Process>, Launched, OwnedSemaphorePermit), Refusal> {
         if self.drain.is_draining() {
             return Err(Refusal::Draining);
         }
         let slot = self.slots.clone().try_acquire_owned();
         let slot = slot.map_err(|_full| Refusal::TooMany(self.limit))?;
+        let output = Output::new(&request.keeping, &self.budget).map_err(Refusal::Spool)?;
+        let mark = self.mark(&mut request.spec);
+        let ticket = self.reaper.begin_spawn();
+        let spawned = spawn::spawn(&request.spec, self.cgroups.as_ref())?;
+        let exit = ticket.register(spawned.pid);
+        let (input, stdin) = input(request.stdin);
+        let Request { spec, ending, on_disconnect, .. } = request;
+        let known = Known { id, mark, spec, ending, on_disconnect, stdin, output };
+        let (process, ends) = self.process(known, spawned);
+        Ok((Arc::new(process), Launched { exit, ends, input }, slot))
+    }
+
+    /// Gives a command its marker: the one name that all of its processes inherit.
+    fn mark(&self, spec: &mut CommandSpec) -> String {
         let mark = format!("{}-{}", self.boot, self.started.fetch_add(1, Ordering::Relaxed));
-        let id = id.unwrap_or_else(|| mark.clone());
         if let Ok(marker) = env_entry(tree::MARKER.as_ref(), mark.as_ref()) {
             // A second one of the caller's would be the one that shells pass on.
-            request.spec.env.retain(|entry| !tree::is_marker(entry.as_bytes()));
-            request.spec.env.insert(0, marker);
+            spec.env.retain(|entry| !tree::is_marker(entry.as_bytes()));
+            spec.env.insert(0, marker);
         }
-        let ticket = self.reaper.begin_spawn();
-        let process = spawn::spawn(&request.spec)?;
-        let (pid, exit) = (process.pid, ticket.register(process.pid));
-        let (input, registration) = self.input(&id, request.stdin);
-        let stop = Stop::new();
-        let guard = StopGuard { stop: stop.clone(), grace: request.kill_grace };
-        let launched = Launched { exit, process, input };
-        let job = Job {
-            tree: Tree::of_command(pid, &mark),
-            timeout: request.timeout,
-            kill_grace: request.kill_grace,
-            stop,
+        mark
+    }
+
+    fn process(&self, known: Known, spawned: Spawned) -> (Process, spawn::Ends) {
+        let Known { id, mark, spec, ending, on_disconnect, stdin, output } = known;
+        let (id, digest) = id.unzip();
+        let Spawned { pid, ends, group, verdicts } = spawned;
+        let argv0 = spec.argv.first().map(|word| word.to_string_lossy().into_owned());
+        let process = Process {
+            id: id.as_deref().unwrap_or(&mark).into(),
+            pid: pid.as_raw_nonzero().get(),
+            argv0: argv0.unwrap_or_default(),
+            started_at: SystemTime::now(),
+            verdicts,
+            digest,
+            ending,
+            on_disconnect,
+            attached: AtomicUsize::new(0),
+            tree: Tree::of_command(pid, &mark, group),
+            stop: Stop::new(),
             drain: self.drain.clone(),
             reaper: self.reaper.clone(),
+            has_terminal: matches!(spec.stdio, Stdio::Terminal(_)),
+            terminal: Mutex::new(ends.terminal.clone()),
+            input: Mutex::new(stdin),
+            output: Arc::new(output),
+        };
+        (process, ends)
+    }
+
+    /// Starts the task that owns the command and notes its end.
+    fn own(&self, process: Arc<Process>, launched: Launched, slot: OwnedSemaphorePermit) {
+        let mut record = EndRecord {
+            process: process.clone(),
+            table: self.table.clone(),
+            bulletin: self.bulletin.clone(),
+            state: State::Lost,
         };
         let metrics = self.metrics.clone();
-        let done = self.drain.spawn(async move {
-            let result = task::run(job, launched, outputs).await;
-            metrics.command_ended(result.0.counted_as(), result.0.duration);
-            drop((slot, registration));
-            result
+        self.drain.spawn(async move {
+            let outcome = task::run(&process, launched).await;
+            metrics.command_ended(outcome.counted_as(), outcome.duration);
+            drop(slot);
+            record.fill(outcome);
         });
-        Ok(Running { id, mark, pid: pid.as_raw_nonzero().get(), leader: pid, guard, done })
     }
 
     /// Whether `id` looks like one that the agent makes.
@@ -194,27 +322,19 @@ impl Engine {
         id.strip_prefix(&self.boot).is_some_and(|rest| rest.starts_with('-'))
     }
 
-    fn input(&self, id: &str, stdin: Stdin) -> (Input, Option<Registration>) {
-        match stdin {
-            Stdin::Null => (Input::Nothing, None),
-            Stdin::Bytes(bytes) => (Input::Bytes(bytes), None),
-            Stdin::Open => {
-                let (sender, receiver) = mpsc::channel(STDIN_QUEUE);
-                let registration = self.stdins.register(id, sender);
-                (Input::Stream(receiver), Some(registration))
-            }
-        }
+    /// All commands.
+    pub fn table(&self) -> &Table {
+        &self.table
     }
 
-    /// Where to send the standard input of the running command `id`; dropping every sender does not
-    /// close it, [`Engine::close_stdin`] does.
-    pub fn stdin(&self, id: &str) -> Option<mpsc::Sender<Bytes>> {
-        self.stdins.lock().get(id).cloned()
+    /// What happens.
+    pub fn bulletin(&self) -> &Bulletin {
+        &self.bulletin
     }
 
-    /// Lets the command see the end of its input once what is queued has been read.
-    pub fn close_stdin(&self, id: &str) {
-        self.stdins.lock().remove(id);
+    /// Names this life of the agent: ids and offsets of another one mean nothing to it.
+    pub fn boot(&self) -> &str {
+        &self.boot
     }
 
     /// The stop that this engine takes part in.
@@ -234,47 +354,58 @@ impl Engine {
     }
 }
 
-impl<W> Running<W> {
-    /// Its tree, also for the time after its end.
-    fn outliving_tree(&self) -> Tree {
-        Tree::outliving(self.leader, &self.mark)
-    }
+/// What is known of a command before it starts.
+struct Known {
+    id: Option<(String, [u8; 32])>,
+    mark: String,
+    spec: CommandSpec,
+    ending: Ending,
+    on_disconnect: OnDisconnect,
+    stdin: Option<mpsc::Sender<Bytes>>,
+    output: Output,
+}
 
-    /// Waits for the end. Dropping the future ends the command.
-    ///
-    /// # Errors
-    /// When the task that owns it has failed.
-    pub async fn wait(self) -> Result<(Outcome, Outputs<W>), tokio::task::JoinError> {
-        let result = self.done.await;
-        drop(self.guard);
-        result
+fn input(stdin: Stdin) -> (Input, Option<mpsc::Sender<Bytes>>) {
+    match stdin {
+        Stdin::Null => (Input::Nothing, None),
+        Stdin::Bytes(bytes) => (Input::Bytes(bytes), None),
+        Stdin::Open => {
+            let (sender, receiver) = mpsc::channel(STDIN_QUEUE);
+            (Input::Stream(receiver), Some(sender))
+        }
     }
 }
 
-/// Standard inputs that are open, by command.
-#[derive(Debug, Default)]
-struct Stdins(Mutex<HashMap<String, mpsc::Sender<Bytes>>>);
+/// Notes the end of a command when it is dropped, even by a panic of the task that owned it.
+struct EndRecord {
+    process: Arc<Process>,
+    table: Arc<Table>,
+    bulletin: Bulletin,
+    state: State,
+}
 
-impl Stdins {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, mpsc::Sender<Bytes>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn register(self: &Arc<Self>, id: &str, sender: mpsc::Sender<Bytes>) -> Registration {
-        self.lock().insert(id.to_owned(), sender);
-        Registration { stdins: self.clone(), id: id.to_owned() }
+impl EndRecord {
+    fn fill(&mut self, outcome: task::Outcome) {
+        self.state = State::Ended(outcome);
     }
 }
 
-/// Takes the entry out again when the command has ended.
-#[derive(Debug)]
-struct Registration {
-    stdins: Arc<Stdins>,
-    id: String,
-}
-
-impl Drop for Registration {
+impl Drop for EndRecord {
     fn drop(&mut self) {
-        self.stdins.lock().remove(&self.id);
+        let Self { process, table, bulletin, state } = self;
+        let outcome = match state {
+            State::Ended(outcome) => Some(outcome.clone()),
+            State::Running | State::Lost => {
+                tracing::error!(id = &*process.id, "the task that owned a command failed");
+                None
+            }
+        };
+        if outcome.as_ref().is_some_and(|outcome| outcome.left_running == 0) {
+            process.tree.release_group();
+        }
+        // The entry first: whoever learns of the end finds the bounds kept.
+        table.ended(process);
+        process.settle(state.clone());
+        bulletin.put_up(What::Exited { id: process.id.clone(), pid: process.pid, outcome });
     }
 }

@@ -6,10 +6,10 @@
 #![expect(unsafe_code, reason = "these kernel interfaces have no safe wrapper")]
 
 use std::{
-    ffi::{CString, c_char, c_int},
+    ffi::{CStr, CString, c_char, c_int},
     io,
     mem::MaybeUninit,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     os::unix::process::ExitStatusExt,
     process::ExitStatus,
     ptr,
@@ -22,15 +22,16 @@ use rustix::process::Pid;
 #[derive(Debug)]
 pub struct Spawn<'a> {
     /// Path of the program; no search is made.
-    pub program: &'a CString,
+    pub program: &'a CStr,
     /// Arguments, the program's name included.
     pub argv: &'a [CString],
     /// The whole environment, as `NAME=value`.
     pub env: &'a [CString],
     /// Directory to start in.
     pub cwd: BorrowedFd<'a>,
-    /// Standard input, output and error. Every other descriptor must be close-on-exec.
-    pub stdio: [BorrowedFd<'a>; 3],
+    /// What the program has open, from descriptor 0 on: standard input, output, error, and perhaps
+    /// more. Every other descriptor must be close-on-exec.
+    pub descriptors: &'a [BorrowedFd<'a>],
 }
 
 /// Starts a program in a session of its own, with no signal blocked or ignored.
@@ -43,7 +44,7 @@ pub struct Spawn<'a> {
 pub fn spawn(spawn: &Spawn<'_>) -> io::Result<Pid> {
     let mut actions = FileActions::new()?;
     actions.change_directory(spawn.cwd)?;
-    for (target, source) in (0..).zip(&spawn.stdio) {
+    for (target, source) in (0..).zip(spawn.descriptors) {
         actions.duplicate(*source, target)?;
     }
     let attributes = Attributes::fresh_session()?;
@@ -63,6 +64,34 @@ pub fn spawn(spawn: &Spawn<'_>) -> io::Result<Pid> {
         )
     })?;
     Pid::from_raw(pid).ok_or_else(|| io::Error::other("posix_spawn gave no process id"))
+}
+
+/// Becomes `program`, with this process's environment and the default disposition of SIGPIPE, which
+/// Rust programs ignore. It returns only when that failed.
+///
+/// Unlike execvp(3) it does not hand a file without a `#!` line to a shell: such a file is an error
+/// however a command is started.
+pub fn exec(program: &CStr, argv: &[CString]) -> io::Error {
+    let argv = pointers(argv);
+    // SAFETY: restoring the default disposition runs no code of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    // SAFETY: `program` and every element of `argv` are C strings that outlive the call, and the
+    // array ends with a null pointer.
+    unsafe { libc::execv(program.as_ptr(), argv.as_ptr().cast::<*const c_char>()) };
+    io::Error::last_os_error()
+}
+
+/// Takes over a descriptor that this process was started with, and keeps it from its successors.
+///
+/// # Errors
+/// When it is not open.
+pub fn adopt_descriptor(fd: c_int) -> io::Result<OwnedFd> {
+    // SAFETY: F_SETFD changes a flag of a descriptor and owns nothing; a closed one is EBADF.
+    if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, and the launcher, which alone calls this, does so once at its start.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// The null-terminated array of pointers that exec takes. It borrows `strings` without saying so:

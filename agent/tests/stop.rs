@@ -4,27 +4,25 @@
 
 use std::{ffi::CString, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use workspace_agent::{
     metrics::Metrics,
     supervise::{
-        Engine, Request, Stdin,
+        Engine, Request, Settings, Stdin,
+        output::{Keeping, Stream, record::Keep},
+        process::OnDisconnect,
         reap::Reaper,
         spawn::CommandSpec,
-        task::{OutputSink, Outputs},
+        table::{self, Table},
+        task::{Background, Ending},
     },
 };
-use workspace_common::drain;
+use workspace_common::drain::{self, Drain};
 
-/// Keeps everything.
-#[derive(Debug, Default)]
-struct Kept(Vec<u8>);
-
-impl OutputSink for Kept {
-    async fn write(&mut self, data: Bytes) {
-        self.0.extend_from_slice(&data);
-    }
-    async fn finish(&mut self) {}
+fn engine(drain: Drain) -> Engine {
+    let keep = table::Keep { count: 8, time: Duration::from_secs(600) };
+    let (reaper, table) = (Reaper::start(&drain).unwrap(), Table::start(keep, &drain));
+    let settings = Settings { max_processes: 8, output_memory: 1 << 20, cgroups: None };
+    Engine::new(reaper, drain, Arc::new(Metrics::new().unwrap()), table, settings)
 }
 
 fn alive(pid: &str) -> bool {
@@ -35,32 +33,34 @@ fn alive(pid: &str) -> bool {
 async fn what_commands_have_left_running_ends_with_the_agent() {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
     let (_trigger, drain) = drain::channel();
-    let engine =
-        Engine::new(Reaper::start(&drain).unwrap(), drain, Arc::new(Metrics::new().unwrap()), 8);
+    let engine = engine(drain);
     // The second is an orphan without the marker, in a session of its own.
     let script = "sleep 600 & echo $!; \
                   env -i setsid /bin/sh -c 'sleep 600 > /dev/null & echo $!'";
     let c = |text: &str| CString::new(text).unwrap();
+    let kill_grace = Duration::from_millis(100);
     let request = Request {
+        id: None,
         spec: CommandSpec {
             argv: vec![c("/bin/sh"), c("-c"), c(script)],
             cwd: "/".into(),
             env: vec![c("PATH=/usr/bin:/bin")],
-            pipe_stdin: false,
+            ..CommandSpec::default()
         },
         stdin: Stdin::Null,
-        timeout: None,
-        kill_grace: Duration::from_millis(100),
+        ending: Ending { timeout: None, kill_grace, background: Background::Keep },
+        on_disconnect: OnDisconnect::Keep,
+        keeping: Keeping { keep: Keep::tail(1024), backpressure: false, spool: None },
     };
-    let outputs = Outputs { stdout: Kept::default(), stderr: Kept::default() };
-    let (_, outputs) = engine.start(request, outputs).unwrap().wait().await.unwrap();
-    let text = String::from_utf8(outputs.stdout.0).unwrap();
+    let start = engine.detach(request).unwrap();
+    start.process().ended().await;
+    let text = String::from_utf8(start.process().output().ends(Stream::Stdout).1.to_vec()).unwrap();
     let pids: Vec<&str> = text.split_whitespace().collect();
     assert_eq!(pids.len(), 2, "{text}");
     assert!(pids.iter().all(|pid| alive(pid)), "{text}");
     // The second one's shell, too, may be alive still.
     let sweep = engine.end_all(Duration::from_millis(100)).await;
     assert!(sweep.killed >= 2, "{sweep:?}");
-    assert_eq!(sweep.survivors, 0);
+    assert_eq!(sweep.survivors, []);
     assert!(pids.iter().all(|pid| !alive(pid)), "{text}");
 }

@@ -12,5 +12,6 @@ pub mod problem;
 pub mod report;
 pub mod secret;
 pub mod serve;
+pub mod size;
 pub mod stream;
 pub mod token;

@@ -26,7 +26,7 @@ use workspace_common::{
 };
 
 use super::failure::{Failure, expect_success};
-use crate::{cli::parse_variable, exec::signal_number};
+use crate::{cli::parse_variable, exec::signal};
 
 /// A shell's exit code for a command that is not there.
 const NOT_FOUND: u8 = 127;
@@ -171,7 +171,7 @@ fn exit_code(event: &Event) -> ExitCode {
     if event.timed_out == Some(true) {
         return ExitCode::from(TIMED_OUT);
     }
-    let signal = event.signal.as_deref().and_then(signal_number);
+    let signal = event.signal.as_deref().and_then(signal::number);
     let code = event.exit_code.or_else(|| signal.map(|number| 128_u8.saturating_add(number)));
     ExitCode::from(code.unwrap_or(1))
 }

@@ -4,18 +4,6 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::supervise::process::Stream;
-
-impl Stream {
-    /// Its name in events.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-        }
-    }
-}
-
 /// The line that an event is.
 pub fn line(event: &Value) -> Bytes {
     Bytes::from(format!("{event}\n"))
@@ -24,31 +12,17 @@ pub fn line(event: &Value) -> Bytes {
 /// Turns the bytes of one stream into events, never splitting a character between two of them.
 #[derive(Debug)]
 pub struct Encoder {
-    stream: Stream,
+    /// What the stream is called.
+    name: &'static str,
     offset: u64,
     /// The beginning of a character whose rest has not come yet: at most three bytes.
     carry: Vec<u8>,
 }
 
 impl Encoder {
-    /// An encoder at the beginning of `stream`.
-    pub fn new(stream: Stream) -> Self {
-        Self::at(stream, 0)
-    }
-
-    /// An encoder at the byte `offset` of `stream`.
-    pub fn at(stream: Stream, offset: u64) -> Self {
-        Self { stream, offset, carry: Vec::new() }
-    }
-
-    /// The stream that it is for.
-    pub fn stream(&self) -> Stream {
-        self.stream
-    }
-
-    /// The offset of the byte that is to be pushed next.
-    pub fn position(&self) -> u64 {
-        self.offset + self.carry.len() as u64
+    /// An encoder at the byte `offset` of the stream called `name`.
+    pub fn at(name: &'static str, offset: u64) -> Self {
+        Self { name, offset, carry: Vec::new() }
     }
 
     /// The events for bytes that are gone up to `to`, the beginning of a character before them
@@ -56,7 +30,7 @@ impl Encoder {
     pub fn skip_to(&mut self, to: u64) -> Vec<Bytes> {
         let begun = self.finish();
         let from = std::mem::replace(&mut self.offset, to);
-        let gap = json!({"event": "gap", "stream": self.stream.name(), "from": from, "to": to});
+        let gap = json!({"event": "gap", "stream": self.name, "from": from, "to": to});
         begun.into_iter().chain([line(&gap)]).collect()
     }
 
@@ -87,16 +61,11 @@ impl Encoder {
         self.event(&bytes)
     }
 
-    /// The offset up to which bytes have been turned into events.
-    pub fn offset(&self) -> u64 {
-        self.offset
-    }
-
     fn event(&mut self, bytes: &[u8]) -> Option<Bytes> {
         if bytes.is_empty() {
             return None;
         }
-        let (name, offset) = (self.stream.name(), self.offset);
+        let (name, offset) = (self.name, self.offset);
         self.offset += bytes.len() as u64;
         Some(line(&match std::str::from_utf8(bytes) {
             Ok(text) => json!({"event": name, "offset": offset, "data": text}),
@@ -112,7 +81,7 @@ mod tests {
     use super::*;
 
     fn events(chunks: &[&[u8]]) -> Vec<Value> {
-        let mut encoder = Encoder::new(Stream::Stdout);
+        let mut encoder = Encoder::at("stdout", 0);
         let mut lines: Vec<Bytes> = chunks.iter().filter_map(|chunk| encoder.push(chunk)).collect();
         lines.extend(encoder.finish());
         lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect()
@@ -132,9 +101,8 @@ mod tests {
 
     #[test]
     fn a_gap_is_stated_and_cuts_characters_where_it_begins_and_ends() {
-        let mut encoder = Encoder::at(Stream::Stderr, 7);
+        let mut encoder = Encoder::at("stderr", 7);
         let mut lines: Vec<Bytes> = encoder.push(b"a\xe2").into_iter().collect();
-        assert_eq!((encoder.offset(), encoder.position()), (8, 9));
         lines.extend(encoder.skip_to(20));
         lines.extend(encoder.push_after_gap(b"\x82\xacb"));
         let events: Vec<Value> =

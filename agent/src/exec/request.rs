@@ -1,20 +1,32 @@
 //! What a caller may ask of exec: the JSON of `POST /v1/exec` and of `POST /v1/processes`, parsed
 //! into a command. Pure.
 
-use std::{collections::BTreeMap, ffi::CString, path::Path, time::Duration};
+mod wire;
+
+use std::{
+    collections::BTreeMap,
+    ffi::{CStr, CString},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use workspace_common::problem::Problem;
 
+use self::wire::{Wire, WireDisconnect};
+use super::query::StartQuery;
 use crate::{
     environment::Environment,
     supervise::{
         Request, Stdin,
-        process::{ChosenId, Detached},
-        spawn::CommandSpec,
+        limits::Conditions,
+        output::{Keeping, record::Keep, spool::SpoolDirectory},
+        process::{ChosenId, OnDisconnect},
+        spawn::{CommandSpec, Stdio},
+        task::Ending,
+        terminal::Size,
     },
 };
 
@@ -30,72 +42,55 @@ const DEFAULT_OUTPUT_BYTES: usize = 1 << 20;
 /// is bounded at a few hundred MiB; whoever wants more output streams it.
 const MAX_OUTPUT_BYTES: usize = 16 << 20;
 
-/// The body of either call, as written by the caller. Only `POST /v1/processes` takes an `id`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wire {
-    id: Option<String>,
-    argv: Option<Vec<String>>,
-    shell: Option<String>,
-    cwd: Option<String>,
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-    stdin: Option<String>,
-    stdin_base64: Option<String>,
-    #[serde(default)]
-    stdin_open: bool,
-    timeout_ms: Option<u64>,
-    kill_grace_ms: Option<u64>,
-    max_output_bytes: Option<usize>,
+/// What programs are told of a terminal whose kind the caller does not name.
+const DEFAULT_TERM: &CStr = c"TERM=xterm-256color";
+
+/// The call that a request comes by: it decides what is assumed where the request is silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Face {
+    /// Exec, answered at the end.
+    Buffered,
+    /// Exec, answered as a stream.
+    Streamed,
+    /// A start without a caller that stays.
+    Detached,
 }
 
-/// A request that can be run.
-#[derive(Debug)]
-pub struct ExecRequest {
-    /// The command.
-    pub command: Request,
-    /// How much of each stream a buffered reply keeps, in bytes.
-    pub max_output_bytes: usize,
-}
-
-/// Where commands run and with which environment unless they say otherwise.
+/// Where commands run and with which environment unless they say otherwise, and what the agent has
+/// for them.
 #[derive(Debug)]
 pub struct Defaults {
     /// Relative working directories begin here.
-    pub root: std::path::PathBuf,
+    pub root: PathBuf,
     /// The environment that requests add to.
     pub environment: Environment,
+    /// Where output can be kept whole, if it can.
+    pub spool: Option<SpoolDirectory>,
 }
 
 /// Parses the body of a request.
 ///
 /// # Errors
 /// 400 with a code that says what is wrong with it.
-pub fn parse(body: &[u8], defaults: &Defaults) -> Result<ExecRequest, Problem> {
-    let wire = wire(body)?;
-    if wire.id.is_some() {
-        let detail = "an id is for POST /v1/processes: nothing can come back to this call";
-        return Err(Problem::bad_request("bad_id", detail));
-    }
-    command(wire, defaults)
-}
-
-/// Parses the body of a request for a detached command.
-///
-/// # Errors
-/// 400 with a code that says what is wrong with it.
-pub fn parse_detached(body: &[u8], defaults: &Defaults) -> Result<Detached, Problem> {
-    let mut wire = wire(body)?;
+pub(crate) fn parse(
+    body: &[u8],
+    face: Face,
+    query: StartQuery,
+    defaults: &Defaults,
+) -> Result<Request, Problem> {
+    let mut wire: Wire = serde_json::from_slice(body).map_err(|error| bad_json(&error))?;
     let id = match wire.id.take() {
         Some(id) => Some((chosen(id)?, digest(body)?)),
         None => None,
     };
-    let ExecRequest { command, max_output_bytes } = command(wire, defaults)?;
-    Ok(Detached { id, command, capacity: max_output_bytes })
-}
-
-fn wire(body: &[u8]) -> Result<Wire, Problem> {
-    serde_json::from_slice(body).map_err(|error| bad_json(&error))
+    Ok(Request {
+        id,
+        stdin: stdin(&wire)?,
+        ending: ending(&wire, query)?,
+        on_disconnect: on_disconnect(wire.on_disconnect, face),
+        keeping: keeping(&wire, face, defaults)?,
+        spec: spec(wire, defaults)?,
+    })
 }
 
 fn bad_json(error: &serde_json::Error) -> Problem {
@@ -116,43 +111,95 @@ fn digest(body: &[u8]) -> Result<[u8; 32], Problem> {
     Ok(Sha256::digest(value.to_string()).into())
 }
 
-fn command(wire: Wire, defaults: &Defaults) -> Result<ExecRequest, Problem> {
-    let max_output_bytes = in_range(
-        "max_output_bytes",
-        wire.max_output_bytes,
-        DEFAULT_OUTPUT_BYTES,
-        0..=MAX_OUTPUT_BYTES,
-    )?;
-    let timeout = wire
-        .timeout_ms
-        .map(|ms| in_range("timeout_ms", Some(ms), ms, 1..=MAX_TIMEOUT_MS))
-        .transpose()?
-        .map(Duration::from_millis);
-    let grace = wire
-        .kill_grace_ms
-        .map(|ms| in_range("kill_grace_ms", Some(ms), ms, 0..=MAX_KILL_GRACE_MS))
-        .transpose()?
-        .map_or(DEFAULT_KILL_GRACE, Duration::from_millis);
-    let stdin = stdin(&wire)?;
-    let spec = CommandSpec {
-        argv: argv(wire.argv, wire.shell)?,
-        cwd: cwd(wire.cwd, &defaults.root)?,
-        env: environment(wire.env, &defaults.environment)?,
-        pipe_stdin: !matches!(stdin, Stdin::Null),
+fn ending(wire: &Wire, query: StartQuery) -> Result<Ending, Problem> {
+    let millis = |name, value: Option<u64>, range| {
+        let checked = value.map(|ms| in_range(name, ms, range)).transpose()?;
+        Ok::<_, Problem>(checked.map(Duration::from_millis))
     };
-    Ok(ExecRequest {
-        command: Request { spec, stdin, timeout, kill_grace: grace },
-        max_output_bytes,
+    let timeout = millis("timeout_ms", wire.timeout_ms, 1..=MAX_TIMEOUT_MS)?;
+    let grace = millis("kill_grace_ms", wire.kill_grace_ms, 0..=MAX_KILL_GRACE_MS)?;
+    let kill_grace = grace.unwrap_or(DEFAULT_KILL_GRACE);
+    Ok(Ending { timeout, kill_grace, background: query.background })
+}
+
+fn on_disconnect(wanted: Option<WireDisconnect>, face: Face) -> OnDisconnect {
+    match (wanted, face) {
+        (Some(WireDisconnect::Kill), _) | (None, Face::Buffered | Face::Streamed) => {
+            OnDisconnect::Kill
+        }
+        (Some(WireDisconnect::Keep), _) | (None, Face::Detached) => OnDisconnect::Keep,
+    }
+}
+
+fn keeping(wire: &Wire, face: Face, defaults: &Defaults) -> Result<Keeping, Problem> {
+    let wanted = wire.max_output_bytes.unwrap_or(DEFAULT_OUTPUT_BYTES);
+    let bytes = in_range("max_output_bytes", wanted, 0..=MAX_OUTPUT_BYTES)?;
+    let spool = defaults.spool.clone().filter(|_| wire.spool);
+    if wire.spool && spool.is_none() {
+        let detail = "the agent has no place to spool output: start it with --spool-dir";
+        return Err(Problem::bad_request("no_spool", detail));
+    }
+    let keep = match face {
+        Face::Buffered => Keep::both_ends(bytes),
+        Face::Streamed | Face::Detached => Keep::tail(bytes),
+    };
+    Ok(Keeping { keep, backpressure: wire.backpressure, spool })
+}
+
+fn spec(wire: Wire, defaults: &Defaults) -> Result<CommandSpec, Problem> {
+    let stdio = stdio(&wire)?;
+    let conditions = conditions(&wire)?;
+    let mut env = environment(wire.env, &defaults.environment)?;
+    if matches!(stdio, Stdio::Terminal(_))
+        && !env.iter().any(|e| e.as_bytes().starts_with(b"TERM="))
+    {
+        env.push(DEFAULT_TERM.to_owned());
+    }
+    let (argv, cwd) = (argv(wire.argv, wire.shell)?, cwd(wire.cwd, &defaults.root)?);
+    Ok(CommandSpec { argv, cwd, env, stdio, conditions })
+}
+
+fn stdio(wire: &Wire) -> Result<Stdio, Problem> {
+    let Some(tty) = wire.tty else {
+        let given = wire.stdin.is_some() || wire.stdin_base64.is_some();
+        return Ok(Stdio::Pipes { stdin: given || wire.stdin_open });
+    };
+    size(tty.rows, tty.cols).map(Stdio::Terminal)
+}
+
+/// A size that a terminal can have.
+///
+/// # Errors
+/// 400 for a side of nothing.
+pub(crate) fn size(rows: u16, cols: u16) -> Result<Size, Problem> {
+    in_range("rows", rows, 1..=u16::MAX)?;
+    in_range("cols", cols, 1..=u16::MAX)?;
+    Ok(Size { rows, cols })
+}
+
+fn conditions(wire: &Wire) -> Result<Conditions, Problem> {
+    let nice = wire.nice.map(|nice| in_range("nice", nice, -20..=19)).transpose()?;
+    let score = wire.oom_score_adj;
+    let oom_score_adj =
+        score.map(|score| in_range("oom_score_adj", score, -1000..=1000)).transpose()?;
+    let umask = wire.umask.as_deref().map(umask).transpose()?;
+    Ok(Conditions { limits: wire.limits.unwrap_or_default(), nice, oom_score_adj, umask })
+}
+
+fn umask(text: &str) -> Result<u32, Problem> {
+    let octal = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    let mode = if octal { u32::from_str_radix(text, 8).ok() } else { None };
+    mode.filter(|mode| *mode <= 0o777).ok_or_else(|| {
+        let detail = format!("umask is '{text}' and must be octal digits, as in 022");
+        Problem::bad_request("out_of_range", detail)
     })
 }
 
 fn in_range<T: PartialOrd + std::fmt::Display>(
     name: &str,
-    value: Option<T>,
-    default: T,
+    value: T,
     range: std::ops::RangeInclusive<T>,
 ) -> Result<T, Problem> {
-    let value = value.unwrap_or(default);
     if range.contains(&value) {
         return Ok(value);
     }
@@ -181,7 +228,7 @@ fn no_nul(what: &str, text: String) -> Result<CString, Problem> {
         .map_err(|_nul| Problem::bad_request("bad_command", format!("{what} holds a NUL byte")))
 }
 
-fn cwd(cwd: Option<String>, root: &Path) -> Result<std::path::PathBuf, Problem> {
+fn cwd(cwd: Option<String>, root: &Path) -> Result<PathBuf, Problem> {
     let cwd = cwd.unwrap_or_default();
     if cwd.contains('\0') {
         return Err(Problem::bad_request("bad_command", "cwd holds a NUL byte"));
@@ -199,108 +246,20 @@ fn environment(own: BTreeMap<String, String>, base: &Environment) -> Result<Vec<
 }
 
 fn stdin(wire: &Wire) -> Result<Stdin, Problem> {
-    let both = || {
-        let detail = "give one of stdin, stdin_base64 and stdin_open";
-        Err(Problem::bad_request("bad_stdin", detail))
-    };
+    let bad = |detail: &str| Err(Problem::bad_request("bad_stdin", detail));
     match (&wire.stdin, &wire.stdin_base64, wire.stdin_open) {
+        (None, None, _) if wire.tty.is_some() => Ok(Stdin::Open),
+        (_, _, _) if wire.tty.is_some() => bad("the input of a terminal is typed: leave stdin out"),
         (None, None, false) => Ok(Stdin::Null),
         (None, None, true) => Ok(Stdin::Open),
         (Some(text), None, false) => Ok(Stdin::Bytes(Bytes::from(text.clone()))),
         (None, Some(text), false) => STANDARD
             .decode(text)
             .map(|bytes| Stdin::Bytes(bytes.into()))
-            .map_err(|error| Problem::bad_request("bad_stdin", format!("stdin_base64: {error}"))),
-        _ => both(),
+            .or_else(|error| bad(&format!("stdin_base64: {error}"))),
+        _ => bad("give one of stdin, stdin_base64 and stdin_open"),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(body: &str) -> Result<ExecRequest, Problem> {
-        let defaults = Defaults { root: "/workspace".into(), environment: Environment::default() };
-        parse(body.as_bytes(), &defaults)
-    }
-
-    fn detached(body: &str) -> Result<Detached, Problem> {
-        let defaults = Defaults { root: "/workspace".into(), environment: Environment::default() };
-        parse_detached(body.as_bytes(), &defaults)
-    }
-
-    #[test]
-    fn requests_of_the_same_content_have_the_same_digest() {
-        let digest = |body: &str| detached(body).unwrap().id.unwrap().1;
-        let one = digest(r#"{"id":"a","argv":["x"],"env":{"A":"1","B":"2"}}"#);
-        assert_eq!(one, digest(r#"{ "env": {"B":"2","A":"1"}, "argv":["x"],"id":"a"}"#));
-        assert_ne!(one, digest(r#"{"id":"a","argv":["x"],"env":{"A":"1","B":"3"}}"#));
-        assert!(detached(r#"{"argv":["x"]}"#).unwrap().id.is_none());
-    }
-
-    #[test]
-    fn an_id_fits_into_a_path() {
-        let long = "a".repeat(65);
-        for id in ["", ".", "..", "a/b", "a b", "ä", long.as_str()] {
-            let body = format!(r#"{{"id":"{id}","argv":["x"]}}"#);
-            assert_eq!(detached(&body).unwrap_err().code, "bad_id", "{id}");
-        }
-        let longest = "a".repeat(64);
-        for id in ["a", "...", "A-1_b.c", longest.as_str()] {
-            assert!(detached(&format!(r#"{{"id":"{id}","argv":["x"]}}"#)).is_ok(), "{id}");
-        }
-    }
-
-    fn code(body: &str) -> &'static str {
-        parsed(body).expect_err(body).code
-    }
-
-    #[test]
-    fn a_full_request_is_understood() {
-        let request = parsed(
-            r#"{"argv":["ls","-l"],"cwd":"src","env":{"A":"b"},"stdin_base64":"aGk=",
-               "timeout_ms":500,"kill_grace_ms":0,"max_output_bytes":10}"#,
-        )
-        .unwrap();
-        assert_eq!(request.max_output_bytes, 10);
-        assert_eq!(request.command.timeout, Some(Duration::from_millis(500)));
-        assert_eq!(request.command.kill_grace, Duration::ZERO);
-        assert_eq!(request.command.spec.cwd, Path::new("/workspace/src"));
-        assert_eq!(request.command.spec.env, [CString::new("A=b").unwrap()]);
-        assert!(matches!(request.command.stdin, Stdin::Bytes(bytes) if bytes == "hi"));
-    }
-
-    #[test]
-    fn a_shell_command_goes_to_sh_and_an_absolute_cwd_is_taken_as_it_is() {
-        let request = parsed(r#"{"shell":"echo hi","cwd":"/tmp"}"#).unwrap();
-        let words: Vec<&str> =
-            request.command.spec.argv.iter().map(|word| word.to_str().unwrap()).collect();
-        assert_eq!(words, ["/bin/sh", "-c", "echo hi"]);
-        assert_eq!(request.command.spec.cwd, Path::new("/tmp"));
-    }
-
-    #[test]
-    fn every_mistake_has_its_code() {
-        for (body, expected) in [
-            ("", "bad_json"),
-            ("[]", "bad_json"),
-            (r#"{"argv":["a"],"typo":1}"#, "bad_json"),
-            (r#"{"argv":["a"],"argv":["b"]}"#, "bad_json"),
-            (r#"{"argv":["a"],"id":"b"}"#, "bad_id"),
-            ("{}", "bad_command"),
-            (r#"{"argv":[]}"#, "bad_command"),
-            (r#"{"argv":["a"],"shell":"b"}"#, "bad_command"),
-            (r#"{"argv":["a\u0000b"]}"#, "bad_command"),
-            (r#"{"argv":["a"],"cwd":"\u0000"}"#, "bad_command"),
-            (r#"{"argv":["a"],"env":{"A=B":"c"}}"#, "bad_environment"),
-            (r#"{"argv":["a"],"env":{"":"c"}}"#, "bad_environment"),
-            (r#"{"argv":["a"],"stdin":"x","stdin_open":true}"#, "bad_stdin"),
-            (r#"{"argv":["a"],"stdin_base64":"!"}"#, "bad_stdin"),
-            (r#"{"argv":["a"],"timeout_ms":0}"#, "out_of_range"),
-            (r#"{"argv":["a"],"kill_grace_ms":600001}"#, "out_of_range"),
-            (r#"{"argv":["a"],"max_output_bytes":16777217}"#, "out_of_range"),
-        ] {
-            assert_eq!(code(body), expected, "{body}");
-        }
-    }
-}
+mod tests;

@@ -1,111 +1,184 @@
-//! The streamed reply: events go through a bounded queue into the body as they happen.
+//! A streamed answer: what a [`Reader`] finds, written as events. The body asks the reader whenever
+//! the connection has room, and holds nothing but a few pieces of one item.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
-use futures_util::stream::poll_fn;
+use futures_util::stream::unfold;
 use http::{HeaderValue, Response, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use workspace_common::{
-    body::{Body, BoxError},
-    problem::Problem,
-};
+use workspace_common::body::{Body, BoxError};
 
 use super::{
-    ExecContext, NDJSON,
     event::{Encoder, line},
-    outcome_fields,
-    request::ExecRequest,
-    start,
+    form::Encoding,
+    frame::{self, Kind},
+    reply::{error_event, last_event},
 };
 use crate::supervise::{
-    Running,
-    process::Stream,
-    task::{OutputSink, Outputs},
+    output::Stream,
+    process::{Attachment, Process, State},
+    reader::{From, Item, Reader},
 };
 
-/// Events that may wait for a client that does not read; beyond it the command waits.
-const QUEUE: usize = 16;
-
-/// One stream of output on its way into the reply.
-#[derive(Debug)]
-struct Events {
-    encoder: Encoder,
-    lines: mpsc::Sender<Bytes>,
-}
-
-impl Events {
-    async fn send(&self, line: Option<Bytes>) {
-        let Some(line) = line else { return };
-        if self.lines.send(line).await.is_err() {
-            tracing::trace!("the client of a command has gone");
-        }
-    }
-}
-
-impl OutputSink for Events {
-    async fn write(&mut self, data: Bytes) {
-        let line = self.encoder.push(&data);
-        self.send(line).await;
-    }
-
-    async fn finish(&mut self) {
-        let line = self.encoder.finish();
-        self.send(line).await;
-    }
-}
-
-/// Starts the command and answers with its events. The command ends when the client goes away.
-pub(super) fn answer(
-    context: &Arc<ExecContext>,
-    request: ExecRequest,
-) -> Result<Response<Body>, Problem> {
-    let (lines, queue) = mpsc::channel(QUEUE);
-    let events = |stream| Events { encoder: Encoder::new(stream), lines: lines.clone() };
-    let outputs = Outputs { stdout: events(Stream::Stdout), stderr: events(Stream::Stderr) };
-    let running = start(context, request, outputs)?;
-    let started = json!({"event": "started", "id": running.id, "pid": running.pid});
-    if lines.try_send(line(&started)).is_err() {
-        tracing::error!("a new queue is full");
-    }
-    context.engine.drain().spawn(follow(running, lines));
-    Ok(response(queue))
-}
-
-/// Waits for the end of the command or of the client, whichever comes first.
-async fn follow(running: Running<Events>, lines: mpsc::Sender<Bytes>) {
-    let (id, pid) = (running.id.clone(), running.pid);
-    let ended = tokio::select! {
-        ended = running.wait() => ended,
-        // Dropping `running` ends the command.
-        () = lines.closed() => return,
-    };
-    let last = match ended {
-        Ok((outcome, outputs)) => {
-            let mut event = outcome_fields(&id, pid, &outcome);
-            event.insert("event".into(), "exited".into());
-            event.insert("stdout_bytes".into(), outputs.stdout.encoder.offset().into());
-            event.insert("stderr_bytes".into(), outputs.stderr.encoder.offset().into());
-            Value::Object(event)
-        }
-        Err(error) => {
-            tracing::error!(%error, "the task that owned a command failed");
-            json!({"event": "error", "code": "internal", "detail": "the agent lost the command"})
-        }
-    };
-    if lines.send(line(&last)).await.is_err() {
-        tracing::debug!(id, "the client left before the end of its command");
-    }
-}
-
-fn response(mut queue: mpsc::Receiver<Bytes>) -> Response<Body> {
-    let frames = poll_fn(move |cx| {
-        queue.poll_recv(cx).map(|line| line.map(|line| Ok::<_, BoxError>(Frame::data(line))))
+/// Answers with what `reader` finds, after the event `first`; an attached client goes with the body.
+pub(crate) fn answer(
+    reader: Reader,
+    from: From,
+    encoding: Encoding,
+    first: Option<Value>,
+    attachment: Option<Attachment>,
+) -> Response<Body> {
+    let writer = Writer::new(encoding, reader.process(), from);
+    let pieces = first.map(|event| writer.event(&event)).into_iter().collect();
+    let streaming = Streaming { reader, writer, pieces, _attachment: attachment };
+    let frames = unfold(streaming, |mut streaming| async {
+        let piece = streaming.next().await?;
+        Some((Ok::<_, BoxError>(Frame::data(piece)), streaming))
     });
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
+    let media_type = HeaderValue::from_static(encoding.media_type());
+    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
     response
+}
+
+/// What a stream is called in events. A terminal has only one.
+pub(crate) fn stream_name(process: &Process, stream: Stream) -> &'static str {
+    match stream {
+        Stream::Stdout if process.has_terminal() => "pty",
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    }
+}
+
+/// The same in frames.
+pub(crate) fn stream_kind(process: &Process, stream: Stream) -> Kind {
+    match stream {
+        Stream::Stdout if process.has_terminal() => Kind::Pty,
+        Stream::Stdout => Kind::Stdout,
+        Stream::Stderr => Kind::Stderr,
+    }
+}
+
+/// The event for bytes that are kept no more.
+pub(crate) fn gap_event(process: &Process, stream: Stream, from: u64, to: u64) -> Value {
+    json!({"event": "gap", "stream": stream_name(process, stream), "from": from, "to": to})
+}
+
+struct Streaming {
+    reader: Reader,
+    writer: Writer,
+    pieces: VecDeque<Bytes>,
+    _attachment: Option<Attachment>,
+}
+
+impl Streaming {
+    async fn next(&mut self) -> Option<Bytes> {
+        while self.pieces.is_empty() {
+            match self.reader.next().await {
+                // Bytes that only begin a character make no event yet.
+                Ok(Some(item)) => self.writer.write(self.reader.process(), item, &mut self.pieces),
+                Ok(None) => return None,
+                Err(error) => {
+                    let event = error_event("spool_unreadable", &error.to_string());
+                    self.pieces.push_back(self.writer.event(&event));
+                }
+            }
+        }
+        self.pieces.pop_front()
+    }
+}
+
+/// Writes items in the encoding that the client asked for.
+enum Writer {
+    Lines { stdout: TextStream, stderr: TextStream },
+    Frames,
+}
+
+struct TextStream {
+    encoder: Encoder,
+    after_gap: bool,
+}
+
+impl Writer {
+    fn new(encoding: Encoding, process: &Process, from: From) -> Self {
+        let text = |stream, offset| TextStream {
+            encoder: Encoder::at(stream_name(process, stream), offset),
+            after_gap: false,
+        };
+        match encoding {
+            Encoding::Lines => Self::Lines {
+                stdout: text(Stream::Stdout, from.stdout),
+                stderr: text(Stream::Stderr, from.stderr),
+            },
+            Encoding::Frames => Self::Frames,
+        }
+    }
+
+    fn event(&self, event: &Value) -> Bytes {
+        match self {
+            Self::Lines { .. } => line(event),
+            Self::Frames => frame::event(event.to_string().as_bytes()),
+        }
+    }
+
+    fn write(&mut self, process: &Process, item: Item, pieces: &mut VecDeque<Bytes>) {
+        match self {
+            Self::Lines { stdout, stderr } => write_lines(stdout, stderr, process, item, pieces),
+            Self::Frames => write_frames(process, item, pieces),
+        }
+    }
+}
+
+fn write_lines(
+    stdout: &mut TextStream,
+    stderr: &mut TextStream,
+    process: &Process,
+    item: Item,
+    pieces: &mut VecDeque<Bytes>,
+) {
+    match item {
+        Item::Data { stream: Stream::Stdout, data, .. } => pieces.extend(stdout.push(&data)),
+        Item::Data { stream: Stream::Stderr, data, .. } => pieces.extend(stderr.push(&data)),
+        Item::Gap { stream: Stream::Stdout, to, .. } => pieces.extend(stdout.skip_to(to)),
+        Item::Gap { stream: Stream::Stderr, to, .. } => pieces.extend(stderr.skip_to(to)),
+        Item::End(state) => {
+            // A character that a running command has only begun is for the next reader.
+            if !matches!(state, State::Running) {
+                pieces.extend(stdout.encoder.finish());
+                pieces.extend(stderr.encoder.finish());
+            }
+            pieces.push_back(line(&last_event(process, &state)));
+        }
+    }
+}
+
+impl TextStream {
+    fn push(&mut self, data: &[u8]) -> Vec<Bytes> {
+        if std::mem::take(&mut self.after_gap) {
+            return self.encoder.push_after_gap(data);
+        }
+        self.encoder.push(data).into_iter().collect()
+    }
+
+    fn skip_to(&mut self, to: u64) -> Vec<Bytes> {
+        self.after_gap = true;
+        self.encoder.skip_to(to)
+    }
+}
+
+fn write_frames(process: &Process, item: Item, pieces: &mut VecDeque<Bytes>) {
+    let event = |event: &Value| frame::event(event.to_string().as_bytes());
+    match item {
+        Item::Data { stream, offset, data } => {
+            let head = frame::data_head(stream_kind(process, stream), offset, data.len());
+            pieces.extend([Bytes::copy_from_slice(&head), data]);
+        }
+        Item::Gap { stream, from, to } => {
+            pieces.push_back(event(&gap_event(process, stream, from, to)));
+        }
+        Item::End(state) => pieces.push_back(event(&last_event(process, &state))),
+    }
 }

@@ -1,24 +1,26 @@
-//! One detached command: what is known of it, its output, and what can be done to it.
-//!
-//! Its own task writes into [`Ring`]s and never waits for a reader; a reader asks the rings at its
-//! own pace and is woken when something has changed.
+//! One command: what is known of it, its output, and what can be done to it. Its own task
+//! ([`super::task`]) owns the process; everybody else holds one of these.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use rustix::process::{Pid, Signal};
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 use workspace_common::drain::Drain;
 
 use super::{
-    Engine, Refusal, Request, Running,
+    limits::Verdicts,
+    output::Output,
     reap::Reaper,
-    ring::{Piece, Ring},
     stop::Stop,
-    task::{Outcome, OutputSink, Outputs},
+    task::{Ending, Outcome},
+    terminal::{END_OF_INPUT, Size, Terminal},
     tree::{Sweep, Tree},
 };
 
@@ -39,172 +41,156 @@ impl ChosenId {
     }
 }
 
-/// A command to run detached.
-#[derive(Debug)]
-pub struct Detached {
-    /// The id, if the client chose one, and a digest of everything that it asked for: a repeat has
-    /// the same.
-    pub id: Option<(ChosenId, [u8; 32])>,
-    /// The command.
-    pub command: Request,
-    /// How many bytes of each stream are kept.
-    pub capacity: usize,
-}
-
 /// Whether a command runs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum State {
     /// Its leader is alive, or its output is being collected.
     Running,
-    /// It has ended, and all of its output is in the rings.
+    /// It has ended, and all of its output has been taken.
     Ended(Outcome),
     /// The task that owned it failed; nothing is known of its end.
     Lost,
 }
 
-/// One of the two streams of output.
+/// What becomes of a command whose last attached client has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
+pub enum OnDisconnect {
+    /// Its whole tree is ended.
+    Kill,
+    /// It runs on.
+    Keep,
 }
 
 /// A command of the table.
 #[derive(Debug)]
 pub struct Process {
     /// Its id.
-    pub id: String,
+    pub id: Arc<str>,
     /// Process id of its leader.
     pub pid: i32,
     /// The first word of the command.
     pub argv0: String,
     /// When it was started.
     pub started_at: SystemTime,
-    digest: Option<[u8; 32]>,
-    kill_grace: Duration,
-    tree: Tree,
-    stop: Stop,
-    drain: Drain,
-    reaper: Reaper,
-    output: Arc<Output>,
+    /// What came of its limits and the like.
+    pub verdicts: Verdicts,
+    pub(super) digest: Option<[u8; 32]>,
+    pub(super) ending: Ending,
+    pub(super) on_disconnect: OnDisconnect,
+    pub(super) attached: AtomicUsize,
+    pub(super) tree: Tree,
+    pub(super) stop: Stop,
+    pub(super) drain: Drain,
+    pub(super) reaper: Reaper,
+    pub(super) has_terminal: bool,
+    pub(super) terminal: Mutex<Option<Terminal>>,
+    pub(super) input: Mutex<Option<mpsc::Sender<Bytes>>>,
+    pub(super) output: Arc<Output>,
 }
 
-/// What the command's own task writes to and readers read from.
+/// A client that is attached to a command. Dropping it says that the client has gone.
 #[derive(Debug)]
-struct Output {
-    stdout: Mutex<Ring>,
-    stderr: Mutex<Ring>,
-    /// Wakes readers at every change, of the rings as well.
-    state: watch::Sender<State>,
-}
+pub struct Attachment(Arc<Process>);
 
-impl Output {
-    fn new(capacity: usize) -> Self {
-        let ring = || Mutex::new(Ring::new(capacity));
-        Self { stdout: ring(), stderr: ring(), state: watch::Sender::new(State::Running) }
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let Self(process) = self;
+        let last = process.attached.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last && process.on_disconnect == OnDisconnect::Kill {
+            process.stop.ask(process.ending.kill_grace);
+        }
     }
-
-    fn ring(&self, stream: Stream) -> MutexGuard<'_, Ring> {
-        let ring = match stream {
-            Stream::Stdout => &self.stdout,
-            Stream::Stderr => &self.stderr,
-        };
-        ring.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn size(&self) -> usize {
-        self.ring(Stream::Stdout).len() + self.ring(Stream::Stderr).len()
-    }
-}
-
-/// Writes one stream into its ring. It never waits.
-#[derive(Debug)]
-pub(super) struct Recorder {
-    output: Arc<Output>,
-    stream: Stream,
-}
-
-impl OutputSink for Recorder {
-    async fn write(&mut self, data: Bytes) {
-        self.output.ring(self.stream).push(&data);
-        self.output.state.send_modify(|_state| {});
-    }
-
-    async fn finish(&mut self) {}
 }
 
 impl Process {
-    /// Starts a command.
-    pub(super) fn launch(
-        engine: &Engine,
-        id: Option<(String, [u8; 32])>,
-        detached: Detached,
-    ) -> Result<(Self, Running<Recorder>), Refusal> {
-        let (id, digest) = id.unzip();
-        let output = Arc::new(Output::new(detached.capacity));
-        let recorder = |stream| Recorder { output: output.clone(), stream };
-        let outputs =
-            Outputs { stdout: recorder(Stream::Stdout), stderr: recorder(Stream::Stderr) };
-        let argv0 = detached.command.spec.argv.first();
-        let argv0 = argv0.map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-        let (kill_grace, started_at) = (detached.command.kill_grace, SystemTime::now());
-        let running = engine.start_as(id, detached.command, outputs)?;
-        let process = Self {
-            id: running.id.clone(),
-            pid: running.pid,
-            argv0,
-            started_at,
-            digest,
-            kill_grace,
-            tree: running.outliving_tree(),
-            stop: running.guard.stop.clone(),
-            drain: engine.drain.clone(),
-            reaper: engine.reaper.clone(),
-            output,
-        };
-        Ok((process, running))
-    }
-
     /// Whether it was started by a request of this digest.
     pub(super) fn is_of(&self, digest: &[u8; 32]) -> bool {
         self.digest.as_ref() == Some(digest)
     }
 
-    /// Notes its end, after everything else has been noted.
-    pub(super) fn settle(&self, state: State) {
-        self.output.state.send_replace(state);
-    }
-
-    /// How many bytes of output are kept.
-    pub(super) fn kept_bytes(&self) -> usize {
-        self.output.size()
+    /// Its output, and its state.
+    pub fn output(&self) -> &Output {
+        &self.output
     }
 
     /// Whether it runs.
     pub fn state(&self) -> State {
-        *self.output.state.borrow()
+        self.output.state()
     }
 
-    /// Says when its state or its output has changed.
-    pub fn changes(&self) -> watch::Receiver<State> {
-        self.output.state.subscribe()
+    /// Notes that a client is there, until the attachment is dropped.
+    pub fn attach(self: &Arc<Self>) -> Attachment {
+        self.attached.fetch_add(1, Ordering::AcqRel);
+        Attachment(self.clone())
     }
 
-    /// How many bytes it has written to a stream.
-    pub fn written(&self, stream: Stream) -> u64 {
-        self.output.ring(stream).end()
+    /// The command is not to wait for a first reader.
+    pub fn run_freely(&self) {
+        self.output.run_freely();
     }
 
-    /// At most `limit` bytes of a stream from an offset on.
-    pub fn read(&self, stream: Stream, from: u64, limit: usize) -> Piece {
-        self.output.ring(stream).read(from, limit)
+    /// How many clients are attached.
+    pub fn attached(&self) -> usize {
+        self.attached.load(Ordering::Acquire)
+    }
+
+    /// Whether it was started with a terminal.
+    pub fn has_terminal(&self) -> bool {
+        self.has_terminal
+    }
+
+    /// Changes the size of its terminal, and says whether there is one: it goes with the command.
+    ///
+    /// # Errors
+    /// As ioctl(2).
+    pub fn resize(&self, size: Size) -> std::io::Result<bool> {
+        let terminal = self.terminal().clone();
+        terminal.map_or(Ok(false), |terminal| terminal.resize(size).map(|()| true))
+    }
+
+    fn terminal(&self) -> MutexGuard<'_, Option<Terminal>> {
+        self.terminal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn input(&self) -> MutexGuard<'_, Option<mpsc::Sender<Bytes>>> {
+        self.input.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where to send its standard input, if that is open. Dropping every sender does not close it,
+    /// [`Process::close_stdin`] does.
+    pub fn stdin(&self) -> Option<mpsc::Sender<Bytes>> {
+        self.input().clone()
+    }
+
+    /// Lets it see the end of its input once what is queued has been read. A terminal's user types
+    /// that, and may go on typing.
+    pub async fn close_stdin(&self) {
+        if self.has_terminal {
+            let Some(sender) = self.stdin() else { return };
+            // A command that has ended needs no end of its input.
+            sender.send(Bytes::from_static(END_OF_INPUT)).await.ok();
+        } else {
+            self.input().take();
+        }
+    }
+
+    /// Notes its end, after everything else has been noted.
+    pub(super) fn settle(&self, state: State) {
+        self.input().take();
+        self.terminal().take();
+        self.output.settle(state);
+    }
+
+    /// Resolves to how it ended: [`State::Ended`] or [`State::Lost`]. Safe to cancel.
+    pub async fn ended(&self) -> State {
+        let mut changes = self.output.changes();
+        let ended = changes.wait_for(|state| !matches!(state, State::Running)).await;
+        ended.map_or(State::Lost, |state| state.clone())
     }
 
     /// Signals its whole tree, whatever is left of it, and says how many processes there were.
-    pub fn signal_tree(&self, signal: Signal) -> usize {
-        self.tree.signal(signal)
+    pub async fn signal_tree(&self, signal: Signal) -> usize {
+        self.tree.signal(signal).await
     }
 
     /// Signals its leader, and says whether it was there.
@@ -222,7 +208,7 @@ impl Process {
         self: &Arc<Self>,
         grace: Option<Duration>,
     ) -> Result<Sweep, tokio::task::JoinError> {
-        let grace = grace.unwrap_or(self.kill_grace);
+        let grace = grace.unwrap_or(self.ending.kill_grace);
         let process = self.clone();
         self.drain.spawn(async move { process.end_within(grace).await }).await
     }
@@ -231,9 +217,7 @@ impl Process {
         let mut killed = 0;
         if matches!(self.state(), State::Running) {
             self.stop.ask(grace);
-            let mut changes = self.changes();
-            let ended = changes.wait_for(|state| !matches!(state, State::Running)).await;
-            if let Ok(State::Ended(outcome)) = ended.as_deref() {
+            if let State::Ended(outcome) = self.ended().await {
                 killed = outcome.killed;
             }
         }
@@ -246,24 +230,5 @@ impl Process {
         };
         let rest = self.tree.end(patience).await;
         Sweep { killed: killed + rest.killed, survivors: rest.survivors }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_recorder_wakes_readers_and_never_waits_for_them() {
-        let output = Arc::new(Output::new(4));
-        let mut reader = output.state.subscribe();
-        let mut recorder = Recorder { output: output.clone(), stream: Stream::Stderr };
-        for _ in 0..3 {
-            recorder.write("abc".into()).await;
-        }
-        reader.changed().await.unwrap();
-        assert_eq!(output.ring(Stream::Stderr).read(5, 9), Piece::Data("cabc".into()));
-        assert_eq!(output.ring(Stream::Stdout).end(), 0);
-        assert_eq!(output.size(), 4);
     }
 }

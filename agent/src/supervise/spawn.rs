@@ -4,13 +4,14 @@
 //! that the caller gets a reason and never an invented exit code.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::{
@@ -19,12 +20,18 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
     process::Pid,
 };
-use tokio::net::unix::pipe;
 
+use super::{
+    cgroup::{Cgroups, Group, Holds},
+    launcher::{Plan, await_report},
+    limits::{Conditions, Limits, Verdict, Verdicts},
+    pipe::{self, Sink, Source},
+    terminal::{Size, Terminal},
+};
 use crate::sys;
 
 /// What to run, parsed and complete.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct CommandSpec {
     /// Program and arguments, at least one.
     pub argv: Vec<CString>,
@@ -32,8 +39,28 @@ pub struct CommandSpec {
     pub cwd: PathBuf,
     /// The whole environment, as `NAME=value`.
     pub env: Vec<CString>,
-    /// Whether standard input is a pipe; otherwise it is `/dev/null`.
-    pub pipe_stdin: bool,
+    /// What its standard input and output are.
+    pub stdio: Stdio,
+    /// Limits and the like.
+    pub conditions: Conditions,
+}
+
+/// What the standard input and output of a command are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stdio {
+    /// Pipes.
+    Pipes {
+        /// Whether standard input is one; otherwise it is `/dev/null`.
+        stdin: bool,
+    },
+    /// A terminal of this size.
+    Terminal(Size),
+}
+
+impl Default for Stdio {
+    fn default() -> Self {
+        Self::Pipes { stdin: false }
+    }
 }
 
 /// A process that has been started, with our ends of its pipes.
@@ -41,12 +68,25 @@ pub struct CommandSpec {
 pub struct Spawned {
     /// Process id, which is its session and group id too.
     pub pid: Pid,
+    /// Our ends.
+    pub ends: Ends,
+    /// Its cgroup, where there are any.
+    pub group: Option<Group>,
+    /// What came of its conditions.
+    pub verdicts: Verdicts,
+}
+
+/// Our ends of a command's input and output.
+#[derive(Debug)]
+pub struct Ends {
     /// Standard input, when it was asked for.
-    pub stdin: Option<pipe::Sender>,
-    /// Standard output.
-    pub stdout: pipe::Receiver,
-    /// Standard error.
-    pub stderr: pipe::Receiver,
+    pub stdin: Option<Sink>,
+    /// Standard output, or the terminal.
+    pub stdout: Arc<Source>,
+    /// Standard error, unless there is a terminal.
+    pub stderr: Option<Source>,
+    /// The terminal, if it has one.
+    pub terminal: Option<Terminal>,
 }
 
 /// Why a command could not be started.
@@ -84,6 +124,9 @@ pub enum StartError {
         "arguments and environment together are larger than the kernel takes (execve(2), E2BIG)"
     )]
     TooLarge,
+    /// The container has no terminals to give.
+    #[error("no terminal can be opened (is /dev/pts mounted?): {0}")]
+    NoTerminal(io::Error),
     /// No process, descriptor or memory to be had.
     #[error("the system has no room for another process: {0}")]
     Exhausted(io::Error),
@@ -101,25 +144,89 @@ fn search_hint(searched: &Option<String>) -> String {
     searched.as_ref().map_or_else(String::new, |path| format!(" in PATH={path}"))
 }
 
-/// Starts `spec`.
+/// Starts `spec`, in a cgroup of its own where there are `cgroups`.
 ///
 /// # Errors
 /// See [`StartError`]; nothing is left behind.
-pub fn spawn(spec: &CommandSpec) -> Result<Spawned, StartError> {
+pub fn spawn(spec: &CommandSpec, cgroups: Option<&Cgroups>) -> Result<Spawned, StartError> {
     let name = spec.argv.first().map_or(&b""[..], |name| name.as_bytes());
     let shown = String::from_utf8_lossy(name).into_owned();
     let cwd = open_directory(&spec.cwd)?;
     let program = find_program(name, cwd.as_fd(), &spec.env)?;
-    let pipes = Pipes::new(spec.pipe_stdin).map_err(|source| start_error(source, &shown))?;
-    let pid = sys::spawn(&sys::Spawn {
-        program: &program,
-        argv: &spec.argv,
-        env: &spec.env,
-        cwd: cwd.as_fd(),
-        stdio: [pipes.child.0.as_fd(), pipes.child.1.as_fd(), pipes.child.2.as_fd()],
-    })
-    .map_err(|source| start_error(source, &shown))?;
-    Ok(Spawned { pid, stdin: pipes.stdin, stdout: pipes.stdout, stderr: pipes.stderr })
+    let (ends, theirs) = open_stdio(spec.stdio, &shown)?;
+    let (group, holds) = enter_group(cgroups, &spec.conditions.limits);
+    let start = Start { spec, program, cwd, theirs, group: group.as_ref(), holds };
+    let (pid, verdicts) = start.run().map_err(|source| start_error(source, &shown))?;
+    Ok(Spawned { pid, ends, group, verdicts })
+}
+
+/// A group for the command, and what it holds. Without one the command runs all the same.
+fn enter_group(cgroups: Option<&Cgroups>, limits: &Limits) -> (Option<Group>, Holds) {
+    let Some(cgroups) = cgroups else { return (None, Holds::default()) };
+    match cgroups.group(limits) {
+        Ok((group, holds)) => (Some(group), holds),
+        Err(error) => {
+            tracing::debug!(%error, "a command gets no cgroup");
+            (None, Holds::default())
+        }
+    }
+}
+
+/// Everything that the start of a process takes.
+struct Start<'a> {
+    spec: &'a CommandSpec,
+    program: CString,
+    cwd: OwnedFd,
+    theirs: [OwnedFd; 3],
+    group: Option<&'a Group>,
+    holds: Holds,
+}
+
+impl Start<'_> {
+    fn run(self) -> io::Result<(Pid, Verdicts)> {
+        let terminal = matches!(self.spec.stdio, Stdio::Terminal(_));
+        if terminal || !self.spec.conditions.is_empty() {
+            return self.through_launcher(terminal);
+        }
+        let pid = self.spawn(&self.program, &self.spec.argv, None)?;
+        if let Some(group) = self.group
+            && let Err(error) = group.add(pid)
+        {
+            // It may have ended already. Its tree is found without the group, too.
+            tracing::debug!(%error, "a command is not in its cgroup");
+        }
+        Ok((pid, Verdicts::new()))
+    }
+
+    /// Starts the launcher, which becomes the command.
+    fn through_launcher(mut self, tty: bool) -> io::Result<(Pid, Verdicts)> {
+        let (report, their_report) = pipe_with(PipeFlags::CLOEXEC)?;
+        let mut plan = Plan::new(&self.spec.conditions);
+        plan.tty = tty;
+        plan.cgroup = self.group.map(|group| group.path().to_owned());
+        (plan.pids_by_cgroup, plan.memory_by_cgroup) = (self.holds.pids, self.holds.memory);
+        let program = std::mem::take(&mut self.program);
+        let argv = plan.arguments(program, &self.spec.argv)?;
+        let pid = self.spawn(c"/proc/self/exe", &argv, Some(their_report.as_fd()))?;
+        drop((their_report, self.theirs));
+        let mut verdicts = await_report(report)?;
+        if self.spec.conditions.limits.pids.is_some() && !self.holds.pids {
+            let why = "no writable cgroup version 2 with the pids controller";
+            verdicts.insert("pids".to_owned(), Verdict::not_applied(why));
+        }
+        Ok((pid, verdicts))
+    }
+
+    fn spawn(
+        &self,
+        program: &CStr,
+        argv: &[CString],
+        report: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Pid> {
+        let descriptors = self.theirs.iter().map(AsFd::as_fd).chain(report).collect::<Vec<_>>();
+        let (env, cwd) = (&self.spec.env[..], self.cwd.as_fd());
+        sys::spawn(&sys::Spawn { program, argv, env, cwd, descriptors: &descriptors })
+    }
 }
 
 /// What an error of pipe(2), vfork(2) or execve(2) means. The program was found before, so a
@@ -187,31 +294,34 @@ fn is_program(cwd: BorrowedFd<'_>, path: &[u8]) -> Result<CString, Errno> {
     Ok(path)
 }
 
-struct Pipes {
-    child: (OwnedFd, OwnedFd, OwnedFd),
-    stdin: Option<pipe::Sender>,
-    stdout: pipe::Receiver,
-    stderr: pipe::Receiver,
+/// Our ends, and the command's: standard input, output and error.
+fn open_stdio(stdio: Stdio, shown: &str) -> Result<(Ends, [OwnedFd; 3]), StartError> {
+    match stdio {
+        Stdio::Pipes { stdin } => open_pipes(stdin).map_err(|source| start_error(source, shown)),
+        Stdio::Terminal(size) => open_terminal(size).map_err(StartError::NoTerminal),
+    }
 }
 
-impl Pipes {
-    fn new(pipe_stdin: bool) -> io::Result<Self> {
-        let (child_stdin, stdin) = if pipe_stdin {
-            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-            (read, Some(pipe::Sender::from_owned_fd(write)?))
-        } else {
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            (openat(CWD, c"/dev/null", flags, Mode::empty())?, None)
-        };
-        let (stdout, child_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (stderr, child_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
-        Ok(Self {
-            child: (child_stdin, child_stdout, child_stderr),
-            stdin,
-            stdout: pipe::Receiver::from_owned_fd(stdout)?,
-            stderr: pipe::Receiver::from_owned_fd(stderr)?,
-        })
-    }
+fn open_pipes(stdin: bool) -> io::Result<(Ends, [OwnedFd; 3])> {
+    let (stdin, their_stdin) = if stdin {
+        let (ours, theirs) = pipe::for_input()?;
+        (Some(ours), theirs)
+    } else {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        (None, openat(CWD, c"/dev/null", flags, Mode::empty())?)
+    };
+    let (stdout, their_stdout) = pipe::for_output()?;
+    let (stderr, their_stderr) = pipe::for_output()?;
+    let ends = Ends { stdin, stdout: Arc::new(stdout), stderr: Some(stderr), terminal: None };
+    Ok((ends, [their_stdin, their_stdout, their_stderr]))
+}
+
+fn open_terminal(size: Size) -> io::Result<(Ends, [OwnedFd; 3])> {
+    let (terminal, theirs) = Terminal::open(size)?;
+    let (stdin, stdout) = (Some(terminal.sink()?), terminal.source());
+    let ends = Ends { stdin, stdout, stderr: None, terminal: Some(terminal) };
+    let copy = || theirs.try_clone();
+    Ok((ends, [copy()?, copy()?, theirs]))
 }
 
 /// Joins `NAME` and `value` for an environment.

@@ -64,19 +64,6 @@ impl Stop {
     }
 }
 
-/// Asks for the end when it is dropped.
-#[derive(Debug)]
-pub(super) struct StopGuard {
-    pub(super) stop: Stop,
-    pub(super) grace: Duration,
-}
-
-impl Drop for StopGuard {
-    fn drop(&mut self) {
-        self.stop.ask(self.grace);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,4 @@
-//! Commands that no caller waits for, by id: those that run, and for a while those that have ended.
+//! All commands, by id: those that run, and for a while those that have ended.
 //!
 //! Invariants: an id names one command as long as its entry is kept; entries that have ended are
 //! bounded in number, in age and in the bytes of output that they hold, entries that run by the
@@ -12,10 +12,7 @@ use std::{
 
 use workspace_common::drain::Drain;
 
-use super::{
-    Engine, Refusal, Running,
-    process::{ChosenId, Detached, Process, Recorder, State},
-};
+use super::process::Process;
 
 /// Output that entries which have ended hold together; beyond it the oldest go.
 const MAX_ENDED_BYTES: usize = 64 << 20;
@@ -31,42 +28,16 @@ pub struct Keep {
     pub time: Duration,
 }
 
-/// What a start came to.
-#[derive(Debug)]
-pub enum Start {
-    /// The command has been started.
-    New(Arc<Process>),
-    /// It had been, by the same request.
-    Repeated(Arc<Process>),
-}
-
-/// Why a command did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartRefusal {
-    /// The id names a command that was asked for in other words.
-    #[error("id '{0}' names another command, which was started by another request")]
-    InUse(String),
-    /// The id looks like one of the agent's own.
-    #[error("id '{0}' begins like those that the agent makes itself: choose another")]
-    Reserved(String),
-    /// The engine did not start it.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-}
-
-/// All commands that were started detached and are not forgotten.
+/// All commands that are not forgotten.
 #[derive(Debug)]
 pub struct Table {
     entries: Mutex<Entries>,
-    /// Held while a command with a chosen id starts, so that of two requests with one id the second
-    /// finds the first.
-    starting: Mutex<()>,
     keep: Keep,
 }
 
 #[derive(Debug, Default)]
 struct Entries {
-    by_id: HashMap<String, Entry>,
+    by_id: HashMap<Arc<str>, Entry>,
     next: u64,
 }
 
@@ -81,46 +52,10 @@ struct Entry {
 impl Table {
     /// An empty table, looked through for old entries until the stop.
     pub fn start(keep: Keep, drain: &Drain) -> Arc<Self> {
-        let table = Arc::new(Self { entries: Mutex::default(), starting: Mutex::default(), keep });
+        let table = Arc::new(Self { entries: Mutex::default(), keep });
         let pruned = Arc::downgrade(&table);
         drain.spawn_background(prune_regularly(pruned));
         table
-    }
-
-    /// Starts a command, unless the same request has started it before.
-    ///
-    /// # Errors
-    /// When it cannot start, or its id is taken.
-    pub fn run(
-        self: &Arc<Self>,
-        engine: &Engine,
-        mut detached: Detached,
-    ) -> Result<Start, StartRefusal> {
-        let Some((ChosenId(id), digest)) = detached.id.take() else {
-            return Ok(Start::New(self.launch(engine, None, detached)?));
-        };
-        if engine.is_own(&id) {
-            return Err(StartRefusal::Reserved(id));
-        }
-        let _held = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.get(&id) {
-            Some(known) if known.is_of(&digest) => Ok(Start::Repeated(known)),
-            Some(_) => Err(StartRefusal::InUse(id)),
-            None => Ok(Start::New(self.launch(engine, Some((id, digest)), detached)?)),
-        }
-    }
-
-    fn launch(
-        self: &Arc<Self>,
-        engine: &Engine,
-        id: Option<(String, [u8; 32])>,
-        detached: Detached,
-    ) -> Result<Arc<Process>, Refusal> {
-        let (process, running) = Process::launch(engine, id, detached)?;
-        let process = Arc::new(process);
-        self.lock().insert(process.clone());
-        engine.drain.spawn(attend(self.clone(), process.clone(), running));
-        Ok(process)
     }
 
     /// The command of this id.
@@ -141,30 +76,25 @@ impl Table {
         listed.into_iter().map(|(_, process)| process).collect()
     }
 
+    /// Adds a command that has been started.
+    pub(super) fn insert(&self, process: Arc<Process>) {
+        self.lock().insert(process);
+    }
+
+    /// Notes that a command has ended, and forgets what is too much.
+    pub(super) fn ended(&self, process: &Process) {
+        let now = Instant::now();
+        let mut entries = self.lock();
+        if let Some(entry) = entries.by_id.get_mut(&process.id) {
+            entry.ended = Some(now);
+        }
+        entries.prune(self.keep, now);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Entries> {
         // No code that holds the lock can leave the entries half-changed.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Waits for the end of a command and notes it.
-async fn attend(table: Arc<Table>, process: Arc<Process>, running: Running<Recorder>) {
-    let state = match running.wait().await {
-        Ok((outcome, _outputs)) => State::Ended(outcome),
-        Err(error) => {
-            tracing::error!(%error, id = process.id, "the task that owned a command failed");
-            State::Lost
-        }
-    };
-    let now = Instant::now();
-    let mut entries = table.lock();
-    // The entry first: whoever learns of the end finds the bounds kept.
-    if let Some(entry) = entries.by_id.get_mut(&process.id) {
-        entry.ended = Some(now);
-    }
-    entries.prune(table.keep, now);
-    drop(entries);
-    process.settle(state);
 }
 
 async fn prune_regularly(table: Weak<Table>) {
@@ -186,7 +116,7 @@ impl Entries {
     /// much.
     fn prune(&mut self, keep: Keep, now: Instant) {
         let ended = self.by_id.values().filter_map(|Entry { number, process, ended }| {
-            Some(Remains { at: (*ended)?, number: *number, bytes: process.kept_bytes() })
+            Some(Remains { at: (*ended)?, number: *number, bytes: process.output().size() })
         });
         let forgotten = forgotten(ended.collect(), keep, now);
         if !forgotten.is_empty() {

@@ -1,7 +1,7 @@
 //! Everything that a command has started: found through /proc by session, by a marker in the
 //! environment and by parentage, so that children which forked twice, called setsid(2), changed
 //! their group or cleared their environment are found too; and ended, TERM first, KILL after a
-//! grace, until nobody is left.
+//! grace, until nobody is left. Where there is a cgroup, it is asked and used, too.
 //!
 //! What this cannot find: a process that did all of it, setsid(2), a cleared environment and a
 //! parent that has gone, before anybody looked. It ends with the agent ([`Tree::of_all`]).
@@ -11,10 +11,13 @@ use std::{
     fs,
     io::Read,
     pin::pin,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
+
+use super::cgroup::Group;
 
 /// Environment variable that marks a command's processes with its id.
 pub const MARKER: &str = "WORKSPACE_EXEC_ID";
@@ -44,6 +47,7 @@ pub struct Tree {
     /// given to another.
     leader: Option<Leader>,
     marker: Vec<u8>,
+    group: Arc<Mutex<Option<Group>>>,
 }
 
 /// What tells the leader of a session from a later process of the same number.
@@ -56,39 +60,54 @@ enum Leader {
 }
 
 /// What came of ending a tree.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sweep {
     /// Processes that were alive and are gone.
     pub killed: usize,
     /// Processes that the kernel could not end.
-    pub survivors: usize,
+    pub survivors: Vec<Survivor>,
+}
+
+/// A process that lives on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survivor {
+    /// Its process id.
+    pub pid: i32,
+    /// Its name, as proc_pid_comm(5) has it.
+    pub name: String,
 }
 
 impl Tree {
-    /// The tree of the command that leads `session` and whose processes carry `id`.
-    pub fn of_command(session: Pid, id: &str) -> Self {
-        let marker = format!("{MARKER}={id}\0").into_bytes();
-        Self { session: Some(session), leader: None, marker }
-    }
-
-    /// The same for a tree that is asked for after its leader has ended, too. Call it right after the
-    /// leader's start.
-    pub fn outliving(session: Pid, id: &str) -> Self {
+    /// The tree of the command that leads `session` and whose processes carry `id`; of its cgroup,
+    /// too, if it has one. Call it right after the leader's start: it tells the session from a later
+    /// one of the same number.
+    pub fn of_command(session: Pid, id: &str, group: Option<Group>) -> Self {
         let leader = Process::read(session);
         let leader = leader.map_or(Leader::Gone, |process| Leader::Started(process.started));
-        Self { leader: Some(leader), ..Self::of_command(session, id) }
+        let marker = format!("{MARKER}={id}\0").into_bytes();
+        let group = Arc::new(Mutex::new(group));
+        Self { session: Some(session), leader: Some(leader), marker, group }
     }
 
     /// The trees of all commands whose ids begin with `prefix`, and whatever else is a child of this
     /// process.
     pub fn of_all(prefix: &str) -> Self {
         let marker = format!("{MARKER}={prefix}").into_bytes();
-        Self { session: None, leader: None, marker }
+        Self { session: None, leader: None, marker, group: Arc::default() }
+    }
+
+    fn group(&self) -> Option<Group> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Gives the cgroup back: nobody is left in it.
+    pub fn release_group(&self) {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// How many members are alive. A process that cannot be read has gone or is somebody else's.
-    pub fn count(&self) -> usize {
-        self.members(&mut Known::new()).len()
+    pub async fn count(&self) -> usize {
+        self.pass(None, Known::new()).await.0
     }
 
     /// The members that are alive. Those in `known` count, and the others are added to it: a child
@@ -96,9 +115,10 @@ impl Tree {
     fn members(&self, known: &mut Known) -> Vec<Process> {
         let processes = all_processes();
         let session = self.session.filter(|session| self.still_leads(*session, &processes));
+        let grouped = self.group().as_ref().map(Group::members).unwrap_or_default();
         let claims = |process: &&Process| {
             let leads = session.is_some() && process.session == session;
-            leads || self.claims(process, known)
+            leads || grouped.contains(&process.pid) || self.claims(process, known)
         };
         let claimed = processes.iter().filter(claims);
         let mut tree: HashSet<Pid> = claimed.map(|process| process.pid).collect();
@@ -165,36 +185,74 @@ impl Tree {
     }
 
     /// Signals every member once and says how many there were.
-    pub fn signal(&self, signal: Signal) -> usize {
-        self.signal_members(signal, &mut Known::new())
+    pub async fn signal(&self, signal: Signal) -> usize {
+        self.pass(Some(signal), Known::new()).await.0
     }
 
     /// Ends the whole tree: TERM, then KILL when `patience` resolves, and again until nobody is left.
     /// Survivors are those that the kernel cannot end.
     pub async fn end(&self, patience: impl Future<Output = ()>) -> Sweep {
-        let mut known = Known::new();
-        if self.signal_members(Signal::TERM, &mut known) == 0 {
-            return Sweep::default();
-        }
+        let (mut count, mut known) = self.pass(Some(Signal::TERM), Known::new()).await;
         let mut patience = pin!(patience);
-        while !self.members(&mut known).is_empty() {
+        while count > 0 {
             tokio::select! {
-                () = patience.as_mut() => return self.kill(&mut known).await,
+                () = patience.as_mut() => return self.kill(known).await,
                 () = tokio::time::sleep(SWEEP_INTERVAL) => {}
             }
+            (count, known) = self.pass(None, known).await;
         }
-        Sweep { killed: known.len(), survivors: 0 }
+        Sweep { killed: known.len(), survivors: Vec::new() }
     }
 
-    async fn kill(&self, known: &mut Known) -> Sweep {
+    async fn kill(&self, mut known: Known) -> Sweep {
         let deadline = Instant::now() + KILL_PATIENCE;
+        let mut count;
         loop {
-            let survivors = self.signal_members(Signal::KILL, known);
-            if survivors == 0 || Instant::now() >= deadline {
-                return Sweep { killed: known.len() - survivors, survivors };
+            known = self.freeze(known, deadline).await;
+            if let Some(group) = self.group() {
+                group.kill();
+            }
+            (count, known) = self.pass(Some(Signal::KILL), known).await;
+            if count == 0 || Instant::now() >= deadline {
+                break;
             }
             tokio::time::sleep(SWEEP_INTERVAL).await;
         }
+        let survivors: Vec<_> = if count == 0 { Vec::new() } else { self.survivors(&known) };
+        Sweep { killed: known.len().saturating_sub(survivors.len()), survivors }
+    }
+
+    /// Stops every member until no new one appears: what is stopped does not fork, whereas each one
+    /// killed makes room for another under a limit on processes.
+    async fn freeze(&self, mut known: Known, deadline: Instant) -> Known {
+        for pass in 0.. {
+            let before = known.len();
+            (_, known) = self.pass(Some(Signal::STOP), known).await;
+            let newcomers = known.len() > before;
+            if (pass > 0 && !newcomers) || Instant::now() >= deadline {
+                break;
+            }
+        }
+        known
+    }
+
+    /// One look at all processes, away from the threads that serve: it takes milliseconds where there
+    /// are many. Signals the members, if a signal is given, and says how many there were.
+    async fn pass(&self, signal: Option<Signal>, mut known: Known) -> (usize, Known) {
+        let tree = self.clone();
+        let look = tokio::task::spawn_blocking(move || {
+            let count = match signal {
+                Some(signal) => tree.signal_members(signal, &mut known),
+                None => tree.members(&mut known).len(),
+            };
+            (count, known)
+        });
+        // It ends early only with the runtime, and with that everything.
+        look.await.unwrap_or_default()
+    }
+
+    fn survivors(&self, known: &Known) -> Vec<Survivor> {
+        self.members(&mut known.clone()).into_iter().map(Process::survivor).collect()
     }
 }
 
@@ -225,6 +283,7 @@ fn ignore_gone(result: rustix::io::Result<()>) {
 #[derive(Debug)]
 struct Process {
     pid: Pid,
+    name: String,
     parent: Option<Pid>,
     session: Option<Pid>,
     /// In clock ticks since the machine started.
@@ -246,17 +305,23 @@ impl Process {
     fn read(pid: Pid) -> Option<Self> {
         let text = read(&format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
         let end = text.iter().rposition(|byte| *byte == b')')?;
+        let begin = text.iter().position(|byte| *byte == b'(')?;
+        let name = String::from_utf8_lossy(text.get(begin + 1..end)?).into_owned();
         let fields = std::str::from_utf8(text.get(end + 2..)?).ok()?;
         let mut fields = fields.split(' ');
         let state = fields.next()?;
         let parent = pid_or_none(fields.next()?);
         let session = pid_or_none(fields.nth(1)?);
         let started = fields.nth(15)?.parse().ok()?;
-        (!matches!(state, "Z" | "X")).then_some(Self { pid, parent, session, started })
+        (!matches!(state, "Z" | "X")).then_some(Self { pid, name, parent, session, started })
     }
 
     fn identity(&self) -> (Pid, u64) {
         (self.pid, self.started)
+    }
+
+    fn survivor(self) -> Survivor {
+        Survivor { pid: self.pid.as_raw_nonzero().get(), name: self.name }
     }
 }
 
@@ -275,14 +340,14 @@ fn read(path: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::spawn::{CommandSpec, spawn},
+        super::spawn::{CommandSpec, Stdio, spawn},
         *,
     };
 
     #[test]
     fn the_marker_of_one_command_does_not_match_another() {
-        let tree =
-            Tree { session: None, leader: None, marker: b"WORKSPACE_EXEC_ID=b-1\0".to_vec() };
+        let marker = b"WORKSPACE_EXEC_ID=b-1\0".to_vec();
+        let tree = Tree { session: None, leader: None, marker, group: Arc::default() };
         assert!(tree.marks(b"WORKSPACE_EXEC_ID=b-1\0PATH=/bin\0"));
         assert!(!tree.marks(b"WORKSPACE_EXEC_ID=b-12\0"));
         assert!(!tree.marks(b"X=WORKSPACE_EXEC_ID=b-1\0"));
@@ -300,8 +365,17 @@ mod tests {
     #[test]
     fn a_session_whose_number_was_given_away_is_not_signalled() {
         let [one, two] = [1, 2].map(|pid| Pid::from_raw(pid).unwrap());
-        let process = |pid, started| Process { pid, parent: None, session: Some(one), started };
-        let tree = |leader| Tree { session: Some(one), leader, marker: Vec::new() };
+        let process = |pid, started| Process {
+            pid,
+            name: String::new(),
+            parent: None,
+            session: Some(one),
+            started,
+        };
+        let tree = |leader| {
+            let group = Arc::default();
+            Tree { session: Some(one), leader, marker: Vec::new(), group }
+        };
         let child = process(two, 9);
         for (leader, bearer, ours) in [
             (Some(Leader::Started(7)), Some(7), true),
@@ -325,11 +399,11 @@ mod tests {
         let spec = CommandSpec {
             argv: vec![c"/bin/cat".to_owned()],
             cwd: "/".into(),
-            env: Vec::new(),
-            pipe_stdin: true,
+            ..CommandSpec::default()
         };
-        let process = spawn(&spec).unwrap();
-        let found = Tree::of_command(process.pid, "x").members(&mut Known::new());
+        let spec = CommandSpec { stdio: Stdio::Pipes { stdin: true }, ..spec };
+        let process = spawn(&spec, None).unwrap();
+        let found = Tree::of_command(process.pid, "x", None).members(&mut Known::new());
         assert_eq!(found.iter().map(|member| member.pid).collect::<Vec<_>>(), [process.pid]);
     }
 }

@@ -11,12 +11,12 @@ fn refusal(dir: &Path, program: &str, path: &str) -> StartError {
         argv: vec![c(program)],
         cwd: dir.to_owned(),
         env: vec![c(format!("PATH={path}"))],
-        pipe_stdin: false,
+        ..CommandSpec::default()
     };
     // A runtime is there for the pipes of commands that do start.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
     let _inside = runtime.enter();
-    spawn(&spec).expect_err("must not start")
+    spawn(&spec, None).expect_err("must not start")
 }
 
 fn script(dir: &Path, name: &str, content: &str, mode: u32) {

@@ -1,35 +1,36 @@
-//! The query parameters of the calls below `/v1/processes`. Pure.
+//! The query parameters of the calls about commands. Pure.
 
 use std::str::FromStr;
 
 use workspace_common::problem::Problem;
 
-use crate::exec::request::MAX_KILL_GRACE_MS;
+use super::request::MAX_KILL_GRACE_MS;
+use crate::supervise::{reader::From, task::Background};
 
 /// Refuses every parameter.
 ///
 /// # Errors
 /// 400 when there is one.
-pub(super) fn none(query: Option<&str>) -> Result<(), Problem> {
+pub(crate) fn none(query: Option<&str>) -> Result<(), Problem> {
     parameters(query, |_name, _value| Ok(false))
 }
 
-/// The parameters of `GET …/output`.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct OutputQuery {
-    pub(super) stdout_from: u64,
-    pub(super) stderr_from: u64,
-    pub(super) follow: bool,
+/// The parameters of both calls that start a command.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct StartQuery {
+    pub(crate) background: Background,
 }
 
-impl OutputQuery {
-    pub(super) fn parse(query: Option<&str>) -> Result<Self, Problem> {
+impl StartQuery {
+    pub(crate) fn parse(query: Option<&str>) -> Result<Self, Problem> {
         let mut parsed = Self::default();
         parameters(query, |name, value| {
-            match name {
-                "stdout_from" => parsed.stdout_from = read(name, value)?,
-                "stderr_from" => parsed.stderr_from = read(name, value)?,
-                "follow" => parsed.follow = read(name, value)?,
+            match (name, value) {
+                ("background", "kill") => parsed.background = Background::Kill,
+                ("background", "keep") => parsed.background = Background::Keep,
+                ("background", other) => {
+                    return Err(bad(&format!("background is '{other}' and must be kill or keep")));
+                }
                 _ => return Ok(false),
             }
             Ok(true)
@@ -38,14 +39,51 @@ impl OutputQuery {
     }
 }
 
+/// The parameters of `GET …/output`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct OutputQuery {
+    pub(crate) from: From,
+    pub(crate) follow: bool,
+}
+
+impl OutputQuery {
+    pub(crate) fn parse(query: Option<&str>) -> Result<Self, Problem> {
+        let mut parsed = Self::default();
+        parameters(query, |name, value| {
+            match name {
+                "follow" => parsed.follow = read(name, value)?,
+                _ => return offset(&mut parsed.from, name, value),
+            }
+            Ok(true)
+        })?;
+        Ok(parsed)
+    }
+}
+
+/// The parameters of `GET …/attach`.
+pub(crate) fn attach(query: Option<&str>) -> Result<From, Problem> {
+    let mut from = From::default();
+    parameters(query, |name, value| offset(&mut from, name, value))?;
+    Ok(from)
+}
+
+fn offset(from: &mut From, name: &str, value: &str) -> Result<bool, Problem> {
+    match name {
+        "stdout_from" => from.stdout = read(name, value)?,
+        "stderr_from" => from.stderr = read(name, value)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
 /// The parameters of `DELETE`.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct EndQuery {
-    pub(super) grace_ms: Option<u64>,
+pub(crate) struct EndQuery {
+    pub(crate) grace_ms: Option<u64>,
 }
 
 impl EndQuery {
-    pub(super) fn parse(query: Option<&str>) -> Result<Self, Problem> {
+    pub(crate) fn parse(query: Option<&str>) -> Result<Self, Problem> {
         let mut parsed = Self::default();
         parameters(query, |name, value| {
             if name == "grace_ms" {
@@ -97,7 +135,9 @@ mod tests {
     #[test]
     fn parameters_are_read_once_and_unknown_ones_refused() {
         let query = OutputQuery::parse(Some("stderr_from=7&follow=true")).unwrap();
-        assert_eq!(query, OutputQuery { stdout_from: 0, stderr_from: 7, follow: true });
+        assert_eq!(query, OutputQuery { from: From { stdout: 0, stderr: 7 }, follow: true });
+        assert_eq!(attach(Some("stdout_from=7")).unwrap(), From { stdout: 7, stderr: 0 });
+        assert_eq!(attach(Some("follow=true")).unwrap_err().code, "bad_query");
         assert_eq!(OutputQuery::parse(None).unwrap(), OutputQuery::default());
         for query in ["x=1", "follow", "follow=1", "stdout_from=-1", "follow=true&follow=true"] {
             assert_eq!(OutputQuery::parse(Some(query)).unwrap_err().code, "bad_query", "{query}");
@@ -105,6 +145,12 @@ mod tests {
         assert_eq!(EndQuery::parse(Some("grace_ms=0")).unwrap().grace_ms, Some(0));
         assert_eq!(EndQuery::parse(Some("grace_ms=600001")).unwrap_err().code, "out_of_range");
         assert_eq!(EndQuery::parse(Some("grace=1")).unwrap_err().code, "bad_query");
+        assert_eq!(StartQuery::parse(None).unwrap().background, Background::Keep);
+        let query = StartQuery::parse(Some("background=kill")).unwrap();
+        assert_eq!(query.background, Background::Kill);
+        for query in ["background=", "background=Kill", "x=1"] {
+            assert_eq!(StartQuery::parse(Some(query)).unwrap_err().code, "bad_query", "{query}");
+        }
         assert_eq!(none(Some("a=b")).unwrap_err().code, "bad_query");
     }
 }

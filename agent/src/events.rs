@@ -1,0 +1,156 @@
+//! `GET /v1/events`: what happens in the workspace, one event a line, until the agent ends. A
+//! subscriber learns of a stop at once, with the time that is left to fetch what it wants to keep.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use http::{HeaderValue, Method, Request, Response, header};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use serde_json::{Value, json};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use workspace_common::{
+    body::{Body, BoxError},
+    drain::Drain,
+    problem::Problem,
+};
+
+use crate::{
+    exec::{
+        event::line,
+        form::NDJSON,
+        method_not_allowed,
+        query::none,
+        reply::{self, Fields},
+    },
+    supervise::bulletin::{Bulletin, Notice, What},
+};
+
+/// After so long without an event one is sent all the same, so that a connection that has silently
+/// gone is noticed on both ends.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// What the call needs.
+#[derive(Debug)]
+pub struct EventsContext {
+    /// Where notices are put up.
+    pub bulletin: Bulletin,
+    /// Names this life of the agent.
+    pub boot: String,
+    /// The stop of commands, which is the first stage of the agent's.
+    pub stop: Drain,
+    /// The stop of calls, which is the last.
+    pub end: Drain,
+    /// How long both may take.
+    pub drain_timeout: Duration,
+}
+
+/// Answers the call.
+///
+/// # Errors
+/// 400 for a query parameter.
+pub fn handle(
+    context: &EventsContext,
+    request: &Request<Incoming>,
+) -> Result<Response<Body>, Problem> {
+    if request.method() != Method::GET {
+        return Ok(method_not_allowed("GET"));
+    }
+    none(request.uri().query())?;
+    let events = unfold(Subscriber::new(context), |mut subscriber| async {
+        let event = subscriber.next().await?;
+        Some((Ok::<_, BoxError>(Frame::data(event)), subscriber))
+    });
+    let mut response = Response::new(StreamBody::new(events).boxed_unsync());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
+    Ok(response)
+}
+
+struct Subscriber {
+    notices: Receiver<Notice>,
+    stop: Drain,
+    end: Drain,
+    drain_timeout: Duration,
+    pending: VecDeque<Bytes>,
+    told_of_stop: bool,
+    ended: bool,
+}
+
+impl Subscriber {
+    fn new(context: &EventsContext) -> Self {
+        // Subscribed before the first line: what happens after that is in the stream.
+        let notices = context.bulletin.subscribe();
+        let draining = context.stop.is_draining();
+        let hello = json!({"event": "hello", "boot": context.boot, "draining": draining});
+        Self {
+            notices,
+            stop: context.stop.clone(),
+            end: context.end.clone(),
+            drain_timeout: context.drain_timeout,
+            pending: VecDeque::from([line(&hello)]),
+            told_of_stop: false,
+            ended: false,
+        }
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(event) = self.pending.pop_front() {
+            return Some(event);
+        }
+        if self.ended {
+            return None;
+        }
+        let event = tokio::select! {
+            biased;
+            () = self.stop.started(), if !self.told_of_stop => {
+                self.told_of_stop = true;
+                let deadline = u64::try_from(self.drain_timeout.as_millis()).unwrap_or(u64::MAX);
+                json!({"event": "draining", "deadline_ms": deadline, "at": now()})
+            }
+            notice = self.notices.recv() => self.tell(notice),
+            () = self.end.started() => self.farewell(),
+            () = tokio::time::sleep(ALIVE_INTERVAL) => json!({"event": "alive"}),
+        };
+        Some(line(&event))
+    }
+
+    fn tell(&mut self, notice: Result<Notice, RecvError>) -> Value {
+        match notice {
+            Ok(notice) => event(&notice),
+            Err(RecvError::Lagged(missed)) => json!({"event": "lagged", "missed": missed}),
+            Err(RecvError::Closed) => self.farewell(),
+        }
+    }
+
+    fn farewell(&mut self) -> Value {
+        self.ended = true;
+        json!({"event": "stopped"})
+    }
+}
+
+fn event(notice: &Notice) -> Value {
+    let (name, id, pid, ending) = match &notice.what {
+        What::Started { id, pid } => ("process_started", id, pid, Fields::new()),
+        What::Exited { id, pid, outcome } => {
+            let ending = outcome.as_ref().map(reply::ending).unwrap_or_default();
+            ("process_exited", id, pid, ending)
+        }
+    };
+    let mut fields = ending;
+    fields.extend([
+        ("event".into(), name.into()),
+        ("id".into(), (**id).into()),
+        ("pid".into(), (*pid).into()),
+        ("at".into(), timestamp(notice.at).into()),
+    ]);
+    Value::Object(fields)
+}
+
+fn now() -> String {
+    timestamp(std::time::SystemTime::now())
+}
+
+fn timestamp(at: std::time::SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}
