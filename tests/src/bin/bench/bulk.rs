@@ -71,7 +71,8 @@ fn rounds(agent: &Agent, python: &Python, content: Content) -> Result<Vec<Row>> 
     fs::write(root.join("piece"), content.piece())?;
     let mut argv = vec!["cat"];
     argv.resize(1 + TIMES, "piece");
-    let body = json!({ "argv": argv, "cwd": root, "env": {} }).to_string();
+    // The command waits for its reader, so that no byte is left out. The peer knows no other way.
+    let body = json!({ "argv": argv, "cwd": root, "env": {}, "backpressure": true }).to_string();
     let theirs = python.server();
     let (mut frames, mut lines) = (Vec::new(), Vec::new());
     let (mut bare, mut peer) = (Vec::new(), Vec::new());
