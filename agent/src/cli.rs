@@ -8,8 +8,8 @@ use workspace_common::{client::Endpoint, listen::ListenAddr, logging::LogFormat,
 
 use crate::{
     client::{
-        exec::ExecArgs, health::HealthArgs, kill::KillArgs, list::ListArgs, logs::LogsArgs,
-        ps::PsArgs, pull::PullArgs, push::PushArgs,
+        attach::AttachArgs, exec::ExecArgs, health::HealthArgs, kill::KillArgs, list::ListArgs,
+        logs::LogsArgs, ps::PsArgs, pull::PullArgs, push::PushArgs,
     },
     forward::ForwardSpec,
     isolate::Wanted,
@@ -31,7 +31,9 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Run a command in the workspace; its output and exit code become ours
     Exec(Client<ExecArgs>),
-    /// List the detached commands that run or have ended lately
+    /// Join a command that runs; Ctrl-P Ctrl-Q leaves its terminal again
+    Attach(Client<AttachArgs>),
+    /// List the commands that run or have ended lately
     Ps(Client<PsArgs>),
     /// Print the output of a detached command
     Logs(Client<LogsArgs>),

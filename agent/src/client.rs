@@ -1,17 +1,25 @@
-//! The command line as a client of an agent: one module a subcommand.
+//! The command line as a client of an agent: one module a subcommand, and what they
+//! share.
 //!
 //! Nothing here decides anything about the workspace; the agent at the other end does.
 
+pub mod attach;
+mod ending;
+mod event;
 pub mod exec;
 pub mod failure;
 pub mod health;
 pub mod kill;
 pub mod list;
 pub mod logs;
+mod output;
 pub mod progress;
 pub mod ps;
 pub mod pull;
 pub mod push;
+mod reply;
+mod signals;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -40,6 +48,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(args) => crate::server::serve(&args),
         Command::Exec(c) => Ok(exec::run(&client(&c)?, &c.args).await?),
+        Command::Attach(c) => Ok(attach::run(&client(&c)?, &c.args).await?),
         Command::Ps(c) => Ok(ps::run(&client(&c)?, &c.args).await?),
         Command::Logs(c) => Ok(logs::run(&client(&c)?, &c.args).await?),
         Command::Kill(c) => Ok(kill::run(&client(&c)?, &c.args).await?),

@@ -175,10 +175,10 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new().context("cannot register the metrics")?);
     metrics.network_is(prepared.network);
     let reaper = Reaper::start(&drain).context("cannot handle SIGCHLD")?;
-    let info = info(args, &prepared);
     let keep = Keep { count: usize::try_from(args.keep_ended)?, time: args.keep_ended_for };
     let table = Table::start(keep, &drain);
     let engine = Engine::new(reaper, drain.clone(), metrics.clone(), table, settings(args));
+    let info = info(args, prepared.network, engine.cgroups());
     let defaults = Defaults {
         root: args.root.clone(),
         environment: prepared.environment,
@@ -269,7 +269,7 @@ fn sweep(drain: &Drain, root: Arc<Root>) {
     });
 }
 
-fn info(args: &ServeArgs, prepared: &Prepared) -> serde_json::Value {
+fn info(args: &ServeArgs, network: Network, cgroups: Option<&Cgroups>) -> serde_json::Value {
     json!({
         "name": "workspace-agent",
         "version": env!("CARGO_PKG_VERSION"),
@@ -277,7 +277,8 @@ fn info(args: &ServeArgs, prepared: &Prepared) -> serde_json::Value {
         "uid": getuid().as_raw(),
         "pid": std::process::id(),
         "root": args.root,
-        "network": prepared.network.as_str(),
+        "network": network.as_str(),
+        "cgroup": cgroups.map(Cgroups::directory),
         "forwards": args.forward.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "limits": {
             "max_processes": args.max_processes,

@@ -337,6 +337,11 @@ impl Engine {
         &self.boot
     }
 
+    /// Where commands get their cgroups, if they do.
+    pub fn cgroups(&self) -> Option<&Cgroups> {
+        self.cgroups.as_ref()
+    }
+
     /// The stop that this engine takes part in.
     pub fn drain(&self) -> &Drain {
         &self.drain

@@ -2,16 +2,19 @@
 
 use std::{
     fs,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use rustix::process::Signal;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
     binaries,
+    gvisor::{self, Sandbox},
     http::{Client, Endpoint, Response},
     process::{Daemon, free_address},
 };
@@ -24,7 +27,12 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     tcp: bool,
     token: Option<String>,
+    /// The user to run as, when the test is root.
+    user: Option<u32>,
 }
+
+/// Who an unprivileged agent is, when the test is root: nobody whom anything else runs as.
+const SOMEBODY: u32 = 61_234;
 
 impl Setup {
     /// An agent on a Unix socket, with an empty workspace.
@@ -35,7 +43,7 @@ impl Setup {
         let directory = tempfile::Builder::new().prefix("agent").tempdir()?;
         fs::create_dir(directory.path().join("root"))?;
         let (arguments, environment) = (Vec::new(), Vec::new());
-        Ok(Self { directory, arguments, environment, tcp: false, token: None })
+        Ok(Self { directory, arguments, environment, tcp: false, token: None, user: None })
     }
 
     /// Adds arguments to `serve`.
@@ -70,6 +78,26 @@ impl Setup {
         Ok(self.args(&["--token-file", &path.to_string_lossy()]))
     }
 
+    /// Runs the agent without root's rights.
+    ///
+    /// # Errors
+    /// When its files cannot be handed over.
+    pub fn unprivileged(mut self) -> Result<Self> {
+        if rustix::process::getuid().is_root() {
+            // Where the binary was built somebody else may not be let in.
+            fs::copy(binaries::agent(), self.binary_copy())?;
+            for path in [self.directory().to_owned(), self.directory().join("root")] {
+                std::os::unix::fs::chown(path, Some(SOMEBODY), Some(SOMEBODY))?;
+            }
+            self.user = Some(SOMEBODY);
+        }
+        Ok(self)
+    }
+
+    fn binary_copy(&self) -> PathBuf {
+        self.directory().join("workspace-agent")
+    }
+
     /// The directory of this agent's socket, root and outputs.
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -77,7 +105,14 @@ impl Setup {
 
     /// The command line, for tests of refusals; `serve` with the socket, the root and the arguments.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binaries::agent());
+        let mut command = match self.user {
+            Some(user) => {
+                let mut command = Command::new(self.binary_copy());
+                command.uid(user).gid(user);
+                command
+            }
+            None => Command::new(binaries::agent()),
+        };
         command
             .arg("serve")
             .arg("--listen")
@@ -104,13 +139,23 @@ impl Setup {
             endpoint = Endpoint::Tcp(address);
             self = self.args(&["--listen", &format!("tcp:{address}")]);
         }
-        let mut daemon = Daemon::spawn("agent", self.command(), self.directory())?;
+        let (sandbox, command) = self.placed(self.command())?;
+        let mut daemon = Daemon::spawn("agent", command, self.directory())?;
         daemon.wait_until_answering(&endpoint)?;
         let mut client = Client::new(endpoint);
         if let Some(token) = &self.token {
             client = client.with_token(token);
         }
-        Ok(Agent { daemon, client, setup: self })
+        Ok(Agent { daemon, client, sandbox, setup: self })
+    }
+
+    /// The command in the place where this run of the tests has its agents.
+    fn placed(&self, command: Command) -> Result<(Option<Sandbox>, Command)> {
+        if !gvisor::is_place() {
+            return Ok((None, command));
+        }
+        let (sandbox, command) = Sandbox::new(&command, self.directory())?;
+        Ok((Some(sandbox), command))
     }
 
     /// Runs an agent that has to refuse to start, and gives what it said.
@@ -118,7 +163,8 @@ impl Setup {
     /// # Errors
     /// When it started.
     pub fn start_refused(&self) -> Result<String> {
-        crate::agent::refusal(self.command())
+        let (_sandbox, command) = self.placed(self.command())?;
+        crate::agent::refusal(command)
     }
 }
 
@@ -142,6 +188,7 @@ pub struct Agent {
     pub daemon: Daemon,
     /// A client of its API, with the token.
     pub client: Client,
+    sandbox: Option<Sandbox>,
     setup: Setup,
 }
 
@@ -167,6 +214,28 @@ impl Agent {
     /// The host's path of the workspace.
     pub fn root(&self) -> PathBuf {
         self.setup.directory().join("root")
+    }
+
+    /// Sends a signal to the agent, wherever it runs.
+    ///
+    /// # Errors
+    /// When it runs no more.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.sandbox.as_ref().map_or_else(|| self.daemon.signal(signal), |it| it.signal(signal))
+    }
+
+    /// What `/proc/PID/stat` says of a process that the agent sees; nothing when it is gone. The
+    /// processes of a sandbox are not the host's: there the agent is asked.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn proc_stat(&self, pid: &str) -> Result<String> {
+        let path = format!("/proc/{pid}/stat");
+        if self.sandbox.is_none() {
+            return Ok(fs::read_to_string(path).unwrap_or_default());
+        }
+        let reply = self.exec(&json!({ "argv": ["cat", path] }))?;
+        Ok(text(&reply, "stdout")?.to_owned())
     }
 
     /// Runs a command by the buffered form of exec.

@@ -9,14 +9,18 @@
 //! by name (see [`require!`]).
 
 pub mod agent;
+pub mod attached;
 pub mod binaries;
 pub mod ca;
+pub mod commands;
 pub mod docker;
+pub mod gvisor;
 pub mod http;
 pub mod mcp;
 pub mod origin;
 pub mod peer;
 pub mod process;
 pub mod proxy;
+pub mod terminal;
 pub mod tools;
 pub mod wait;

@@ -4,120 +4,19 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use base64::{Engine, engine::general_purpose::STANDARD};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use workspace_tests::{
     agent::{Agent, Setup, text},
-    http::{Client, Connection, Response},
+    commands::{Follower, alive, bytes, delete, ended, last, output, pids, show, start, stream},
+    gvisor,
+    http::Response,
+    require,
     wait::eventually,
 };
 
 /// What an agent keeps of each stream by default.
 const KEPT: u64 = 1 << 20;
-
-fn start(agent: &Agent, body: &Value) -> Result<String> {
-    let reply = agent.client.send_json("POST", "/v1/processes", body)?;
-    ensure!(reply.status() == 201, "{}: {}", reply.status(), reply.text());
-    Ok(text(&reply.json()?, "id")?.to_owned())
-}
-
-fn show(agent: &Agent, id: &str) -> Result<Value> {
-    let reply = agent.client.get(&format!("/v1/processes/{id}"))?;
-    ensure!(reply.status() == 200, "{}: {}", reply.status(), reply.text());
-    reply.json()
-}
-
-fn ended(agent: &Agent, id: &str) -> Result<Value> {
-    eventually("the command has ended", || {
-        show(agent, id).ok().filter(|shown| shown["state"] == "ended")
-    })
-}
-
-fn output(agent: &Agent, id: &str, query: &str) -> Result<Vec<Value>> {
-    let reply = agent.client.get(&format!("/v1/processes/{id}/output{query}"))?;
-    ensure!(reply.status() == 200, "{}: {}", reply.status(), reply.text());
-    ensure!(reply.header("content-type") == Some("application/x-ndjson"), "another type");
-    reply.text().lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
-}
-
-/// The bytes that an event of output carries.
-fn bytes(event: &Value) -> Result<Vec<u8>> {
-    match event["data"].as_str() {
-        Some(text) => Ok(text.as_bytes().to_vec()),
-        None => Ok(STANDARD.decode(text(event, "data_base64")?)?),
-    }
-}
-
-/// All bytes of a stream, which have to follow each other from `from` on.
-fn stream(events: &[Value], name: &str, from: u64) -> Result<Vec<u8>> {
-    let mut collected = Vec::new();
-    for event in events.iter().filter(|event| event["event"] == name) {
-        let position = from + u64::try_from(collected.len())?;
-        ensure!(event["offset"] == position, "{} instead of {position}", event["offset"]);
-        collected.extend(bytes(event)?);
-    }
-    Ok(collected)
-}
-
-fn last(events: &[Value]) -> Result<&Value> {
-    events.last().context("no event")
-}
-
-/// A reader that follows a command line by line.
-struct Follower {
-    connection: Connection,
-    text: String,
-}
-
-impl Follower {
-    fn open(client: &Client, id: &str, query: &str) -> Result<Self> {
-        let mut connection = Connection::open(client.endpoint())?;
-        let target = format!("/v1/processes/{id}/output?follow=true{query}");
-        connection.send(&client.request("GET", &target, b""))?;
-        ensure!(connection.read_head()?.status == 200, "refused");
-        Ok(Self { connection, text: String::new() })
-    }
-
-    fn next(&mut self) -> Result<Option<Value>> {
-        loop {
-            if let Some((line, rest)) = self.text.split_once('\n') {
-                let event = serde_json::from_str(line)?;
-                self.text = rest.to_owned();
-                return Ok(Some(event));
-            }
-            match self.connection.read_chunk()? {
-                Some(chunk) => self.text += &String::from_utf8(chunk)?,
-                None => return Ok(None),
-            }
-        }
-    }
-
-    fn rest(&mut self) -> Result<Vec<Value>> {
-        let mut events = Vec::new();
-        while let Some(event) = self.next()? {
-            events.push(event);
-        }
-        Ok(events)
-    }
-}
-
-fn alive(pid: &str) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
-}
-
-/// The process ids that a command has written into a file of the workspace, one a line.
-fn pids(agent: &Agent, file: &str, count: usize) -> Result<Vec<String>> {
-    eventually("the processes have started", || {
-        let text = fs::read_to_string(agent.root().join(file)).ok()?;
-        let pids: Vec<String> = text.lines().map(str::to_owned).collect();
-        (text.ends_with('\n') && pids.len() == count).then_some(pids)
-    })
-}
-
-fn delete(agent: &Agent, id: &str, query: &str) -> Result<Response> {
-    agent.client.send("DELETE", &format!("/v1/processes/{id}{query}"), b"")
-}
 
 #[test]
 fn a_command_is_started_listed_and_its_output_read_after_its_end() -> Result<()> {
@@ -157,7 +56,7 @@ fn standard_input_is_fed_and_what_runs_is_read_without_waiting() -> Result<()> {
     let stdin = format!("/v1/processes/{id}/stdin");
     // The second half of a character comes later.
     agent.client.send("POST", &stdin, b"a\xe2\x82")?;
-    let event = follower.next()?.context("no event")?;
+    let event = follower.next_event()?.context("no event")?;
     assert_eq!(event, json!({ "event": "stdout", "offset": 0, "data": "a" }));
     let events = output(&agent, &id, "")?;
     assert_eq!(events, [event, json!({ "event": "open" })]);
@@ -181,7 +80,7 @@ fn a_reader_that_stops_holds_up_neither_the_command_nor_another_reader() -> Resu
     for portion in 1..=48_u64 {
         agent.client.send("POST", &stdin, b"go\n")?;
         while position < portion * 500_000 {
-            let event = reading.next()?.context("the stream ended")?;
+            let event = reading.next_event()?.context("the stream ended")?;
             ensure!(event["event"] == "stdout" && event["offset"] == position, "{event}");
             position += u64::try_from(bytes(&event)?.len())?;
         }
@@ -216,7 +115,7 @@ fn a_reader_that_comes_back_goes_on_where_it_was() -> Result<()> {
     let mut follower = Follower::open(&agent.client, &id, "")?;
     let mut first = Vec::new();
     while !first.ends_with(b"1000\n") {
-        first.extend(bytes(&follower.next()?.context("the stream ended")?)?);
+        first.extend(bytes(&follower.next_event()?.context("the stream ended")?)?);
     }
     drop(follower);
     agent.client.send("POST", &format!("/v1/processes/{id}/stdin?eof=true"), b"go\n")?;
@@ -304,7 +203,7 @@ fn signals_go_to_the_leader_or_to_the_tree() -> Result<()> {
         |body: Value| agent.client.json("POST", &format!("/v1/processes/{id}/signal"), &body);
     let reply = signal(json!({ "signal": "SIGUSR1", "scope": "leader" }))?;
     assert_eq!(reply, json!({ "signalled": 1 }));
-    assert_eq!(follower.next()?.context("no event")?["data"], "leader\n");
+    assert_eq!(follower.next_event()?.context("no event")?["data"], "leader\n");
     let reply = signal(json!({ "signal": "SIGUSR1" }))?;
     ensure!(reply["signalled"].as_u64() >= Some(2), "{reply}");
     let events = follower.rest()?;
@@ -333,7 +232,7 @@ fn a_delete_ends_what_ignores_term_and_what_left_the_session() -> Result<()> {
     let reply = reply.json()?;
     assert_eq!(reply["survivors"], 0);
     ensure!(reply["killed"].as_u64() >= Some(3), "{reply}");
-    ensure!(!pids.iter().any(|pid| alive(pid)), "{pids:?}");
+    ensure!(!pids.iter().any(|pid| alive(&agent, pid)), "{pids:?}");
     let shown = show(&agent, &id)?;
     assert_eq!((&shown["state"], &shown["signal"]), (&json!("ended"), &json!("SIGKILL")));
     let again = delete(&agent, &id, "")?.json()?;
@@ -365,10 +264,10 @@ fn a_delete_ends_what_a_command_has_left_running() -> Result<()> {
     let id = start(&agent, &json!({ "shell": script }))?;
     assert_eq!(ended(&agent, &id)?["left_running"], 2);
     let pids = pids(&agent, "pids", 2)?;
-    ensure!(pids.iter().all(|pid| alive(pid)), "{pids:?}");
+    ensure!(pids.iter().all(|pid| alive(&agent, pid)), "{pids:?}");
     let reply = delete(&agent, &id, "")?.json()?;
     assert_eq!(reply, json!({ "killed": 2, "survivors": 0 }));
-    ensure!(!pids.iter().any(|pid| alive(pid)), "{pids:?}");
+    ensure!(!pids.iter().any(|pid| alive(&agent, pid)), "{pids:?}");
     Ok(())
 }
 
@@ -405,7 +304,7 @@ fn detached_commands_count_against_the_limit_and_end_with_the_agent() -> Result<
         assert_eq!(refused.problem_code()?, "too_many_processes", "{path}");
     }
     let mut follower = Follower::open(&agent.client, &id, "")?;
-    agent.daemon.signal(Signal::TERM)?;
+    agent.signal(Signal::TERM)?;
     let end = follower.rest()?;
     let end = last(&end)?;
     assert_eq!((&end["event"], &end["signal"]), (&json!("exited"), &json!("SIGKILL")));
@@ -454,7 +353,7 @@ fn what_makes_no_sense_is_refused_with_its_code() -> Result<()> {
         ("POST", all.to_owned(), r#"{"argv":["true"],"id":"a/b"}"#, (400, "bad_id")),
         ("POST", all.to_owned(), r#"{"argv":["/no/such"]}"#, (422, "command_not_found")),
         ("POST", format!("{all}?x=1"), r#"{"argv":["true"]}"#, (400, "bad_query")),
-        ("POST", "/v1/exec".to_owned(), r#"{"argv":["true"],"id":"a"}"#, (400, "bad_id")),
+        ("POST", format!("{all}?background=x"), r#"{"argv":["true"]}"#, (400, "bad_query")),
         ("PUT", all.to_owned(), "", (405, "method_not_allowed")),
         ("POST", one.clone(), "", (405, "method_not_allowed")),
         ("GET", format!("{all}?x=1"), "", (400, "bad_query")),
@@ -481,4 +380,10 @@ fn what_makes_no_sense_is_refused_with_its_code() -> Result<()> {
     }
     assert_eq!(show(&agent, &id)?["state"], "running");
     Ok(())
+}
+
+#[test]
+fn all_of_it_holds_under_gvisor() -> Result<()> {
+    require!(Gvisor);
+    gvisor::rerun("all_of_it_holds_under_gvisor", &[])
 }

@@ -1,6 +1,6 @@
 //! Why a subcommand of the command line failed, in words for a person.
 
-use std::{io, path::PathBuf};
+use std::{fmt, io, path::PathBuf};
 
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
@@ -69,7 +69,7 @@ pub enum Failure {
     #[error("cannot write the result: {0}")]
     Output(#[from] io::Error),
     /// The command's input could not be read on this side.
-    #[error("cannot read standard input: {0}; the command has been ended")]
+    #[error("cannot read standard input: {0}")]
     Input(#[source] io::Error),
     /// Nothing came in time.
     #[error("no answer within {waited:?}")]
@@ -78,14 +78,53 @@ pub enum Failure {
         waited: std::time::Duration,
     },
     /// The reply to a command ended without its last event.
-    #[error("the connection broke before the command's end was known; it has been ended with it")]
-    CutShort,
+    #[error("the connection broke before the command's end was known; {0}")]
+    CutShort(Fate),
+    /// The agent has closed the connection to a command and said why.
+    #[error("the agent closed the connection ({code}): {reason}")]
+    Closed {
+        /// The code of RFC 6455.
+        code: u16,
+        /// The explanation.
+        reason: String,
+    },
+    /// No connection to a command came of it.
+    #[error("the answer ({status}) opens no WebSocket; is this the address of a workspace agent?")]
+    NoWebSocket {
+        /// The HTTP status.
+        status: StatusCode,
+    },
     /// The agent or the reply is at fault.
     #[error("the command's end is not known: {0}")]
     Lost(String),
     /// Something broke inside.
     #[error("a part of this program ended abnormally: {0}")]
     Internal(#[from] tokio::task::JoinError),
+}
+
+/// What becomes of a command whose connection breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// The agent ends it.
+    Ended,
+    /// It runs on, or did when last heard of.
+    RunsOn,
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ended => "it has been ended with it",
+            Self::RunsOn => "it may run on",
+        })
+    }
+}
+
+impl Failure {
+    /// Whether the same may be had by connecting once more.
+    pub fn is_of_the_connection(&self) -> bool {
+        matches!(self, Self::Connection(_) | Self::CutShort(_) | Self::Answer(BodyError::Failed(_)))
+    }
 }
 
 #[derive(Deserialize)]

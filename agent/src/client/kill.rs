@@ -18,6 +18,7 @@ use super::{
     failure::{Failure, expect_success},
     logs::parse_id,
 };
+use crate::files::path::printable;
 
 /// Longest answer that is read.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -47,6 +48,24 @@ struct Signalled {
 struct Ended {
     killed: u64,
     survivors: u64,
+    #[serde(default)]
+    unkillable: Vec<Survivor>,
+}
+
+/// A process that the kernel did not end.
+#[derive(Deserialize)]
+struct Survivor {
+    pid: i32,
+    name: String,
+}
+
+/// Whom a signal is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The command and everything it started.
+    Tree,
+    /// The command itself.
+    Leader,
 }
 
 /// Runs the subcommand and prints its result.
@@ -54,32 +73,71 @@ struct Ended {
 /// # Errors
 /// When the agent cannot be reached or refuses.
 pub async fn run(client: &Client, args: &KillArgs) -> Result<ExitCode, Failure> {
-    let answer = expect_success(client.request_apart(request(args)).await?).await?;
+    let request = match &args.signal {
+        Some(signal) => {
+            let name = format!("SIG{}", signal.strip_prefix("SIG").unwrap_or(signal));
+            let scope = if args.leader { Scope::Leader } else { Scope::Tree };
+            signal_request(&args.id, &name, scope)
+        }
+        None => end_request(&args.id),
+    };
+    let answer = expect_success(client.request_apart(request).await?).await?;
     let content = collect_limited(answer.into_body(), MAX_ANSWER).await?;
     if args.signal.is_some() {
         let Signalled { signalled } = serde_json::from_slice(&content)?;
         writeln!(io::stdout(), "signalled {signalled}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Ended { killed, survivors } = serde_json::from_slice(&content)?;
-    writeln!(io::stdout(), "killed {killed}, survivors {survivors}")?;
-    Ok(if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::from(SURVIVORS) })
+    print_end(&serde_json::from_slice(&content)?, &mut io::stdout().lock())
 }
 
-fn request(args: &KillArgs) -> Request<Body> {
-    let path = format!("/v1/processes/{}", args.id);
-    let Some(signal) = &args.signal else {
-        let mut request = Request::new(body::empty());
-        *request.method_mut() = Method::DELETE;
-        *request.uri_mut() = path.parse().unwrap_or_default();
-        return request;
+fn print_end(ended: &Ended, output: &mut impl Write) -> Result<ExitCode, Failure> {
+    let Ended { killed, survivors, unkillable } = ended;
+    writeln!(output, "killed {killed}, survivors {survivors}")?;
+    for Survivor { pid, name } in unkillable {
+        writeln!(output, "not ended: {pid} {}", printable(name.as_bytes()))?;
+    }
+    Ok(if *survivors == 0 { ExitCode::SUCCESS } else { ExitCode::from(SURVIVORS) })
+}
+
+/// Asks for the end of a command and of everything it started.
+pub(super) fn end_request(id: &str) -> Request<Body> {
+    let mut request = Request::new(body::empty());
+    *request.method_mut() = Method::DELETE;
+    *request.uri_mut() = format!("/v1/processes/{id}").parse().unwrap_or_default();
+    request
+}
+
+/// Asks for a signal, named as in `SIGTERM`.
+pub(super) fn signal_request(id: &str, name: &str, scope: Scope) -> Request<Body> {
+    let scope = match scope {
+        Scope::Tree => "tree",
+        Scope::Leader => "leader",
     };
-    let name = format!("SIG{}", signal.strip_prefix("SIG").unwrap_or(signal));
-    let scope = if args.leader { "leader" } else { "tree" };
     let mut request = Request::new(body::json(&json!({"signal": name, "scope": scope})));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = format!("{path}/signal").parse().unwrap_or_default();
+    *request.uri_mut() = format!("/v1/processes/{id}/signal").parse().unwrap_or_default();
     let json = HeaderValue::from_static("application/json");
     request.headers_mut().insert(header::CONTENT_TYPE, json);
     request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(answer: &str) -> (String, bool) {
+        let mut output = Vec::new();
+        let code = print_end(&serde_json::from_str(answer).unwrap(), &mut output).unwrap();
+        (String::from_utf8(output).unwrap(), format!("{code:?}").contains("(0)"))
+    }
+
+    #[test]
+    fn survivors_are_named() {
+        let older = r#"{"killed":2,"survivors":0}"#;
+        assert_eq!(printed(older), ("killed 2, survivors 0\n".to_owned(), true));
+        let stuck = r#"{"killed":2,"survivors":1,"unkillable":[{"pid":7,"name":"dd\u001b"}]}"#;
+        let expected = "killed 2, survivors 1\nnot ended: 7 dd\\u{1b}\n";
+        assert_eq!(printed(stuck), (expected.to_owned(), false));
+    }
 }

@@ -1,4 +1,4 @@
-//! `ps`: the detached commands of the workspace.
+//! `ps`: the commands of the workspace.
 
 use std::{
     io::{self, Write},
@@ -20,7 +20,7 @@ use crate::files::path::printable;
 /// Longest list that is read: some ten thousand commands.
 const MAX_LIST: usize = 16 * 1024 * 1024;
 
-/// List the detached commands that run or have ended lately
+/// List the commands that run or have ended lately
 #[derive(Debug, Clone, Args)]
 pub struct PsArgs {
     /// Print the agent's answer as it is
@@ -42,6 +42,10 @@ struct Entry {
     started_at: String,
     exit_code: Option<i32>,
     signal: Option<String>,
+    #[serde(default)]
+    attached: u32,
+    #[serde(default)]
+    tty: bool,
 }
 
 /// Runs the subcommand and prints its result.
@@ -63,13 +67,18 @@ fn print_list(content: &Bytes, json: bool, output: &mut impl Write) -> Result<()
         return Ok(());
     }
     let list: List = serde_json::from_slice(content)?;
-    for Entry { id, pid, argv0, state, started_at, exit_code, signal } in &list.processes {
-        let end = exit_code.map(|code| code.to_string()).or_else(|| signal.clone());
+    for entry in &list.processes {
+        let Entry { id, pid, argv0, state, started_at, attached, .. } = entry;
+        let end = entry.exit_code.map(|code| code.to_string()).or_else(|| entry.signal.clone());
+        let tty = if entry.tty { "tty" } else { "-" };
         // Nothing that a terminal would obey.
         let [started_at, state, end, id, argv0] =
             [started_at, state, &end.unwrap_or_else(|| "-".to_owned()), id, argv0]
                 .map(|text| printable(text.as_bytes()));
-        writeln!(output, "{started_at} {state:<7} {end:<7} {pid:>7} {id} {argv0}")?;
+        writeln!(
+            output,
+            "{started_at} {state:<7} {end:<7} {pid:>7} {attached:>2} {tty:<3} {id} {argv0}"
+        )?;
     }
     Ok(())
 }
@@ -81,8 +90,8 @@ mod tests {
     #[test]
     fn a_list_is_aligned_and_harmless_to_the_terminal() {
         let content = serde_json::json!({"processes": [
-            {"id": "a", "pid": 7, "argv0": "sh\u{1b}[2J", "state": "running",
-             "started_at": "2024-01-02T03:04:05.006Z", "stdout_bytes": 0},
+            {"id": "a", "pid": 7, "argv0": "sh\u{1b}[2J", "state": "running", "tty": true,
+             "attached": 1, "started_at": "2024-01-02T03:04:05.006Z", "stdout_bytes": 0},
             {"id": "b", "pid": 12345, "argv0": "make", "state": "ended", "exit_code": null,
              "signal": "SIGKILL", "started_at": "2024-01-02T03:04:05.006Z"},
         ]});
@@ -90,8 +99,8 @@ mod tests {
         print_list(&content.to_string().into(), false, &mut output).unwrap();
         assert_eq!(
             String::from_utf8(output).unwrap(),
-            "2024-01-02T03:04:05.006Z running -             7 a sh\\u{1b}[2J\n\
-             2024-01-02T03:04:05.006Z ended   SIGKILL   12345 b make\n"
+            "2024-01-02T03:04:05.006Z running -             7  1 tty a sh\\u{1b}[2J\n\
+             2024-01-02T03:04:05.006Z ended   SIGKILL   12345  0 -   b make\n"
         );
     }
 }

@@ -65,18 +65,17 @@ pub(super) struct WireSize {
 impl WireSize {
     /// Gives the terminal this size.
     pub(super) fn apply(self, process: &Process) -> Result<(), Problem> {
-        let conflict = |code, detail| Problem::new(StatusCode::CONFLICT, code, detail);
         let size = size(self.rows, self.cols)?;
         if !process.has_terminal() {
             let detail = format!("process '{}' was started without a terminal (tty)", process.id);
-            return Err(conflict("no_tty", detail));
+            return Err(Problem::new(StatusCode::CONFLICT, "no_tty", detail));
         }
         match process.resize(size) {
             Ok(true) if matches!(process.state(), State::Running) => Ok(()),
             Ok(_) => {
                 let detail =
                     format!("process '{}' has ended, and its terminal with it", process.id);
-                Err(conflict("not_running", detail))
+                Err(Problem::new(StatusCode::CONFLICT, "not_running", detail))
             }
             Err(error) => {
                 let detail = format!("the kernel refused the size: {error}");

@@ -66,6 +66,11 @@ impl Cgroups {
         Ok(cgroups)
     }
 
+    /// The directory that holds the groups.
+    pub fn directory(&self) -> &Path {
+        &self.0.directory
+    }
+
     /// Lets the commands' groups have limits, where the hierarchy has the controllers and no process
     /// of the agent's group stands in the way.
     fn enable_controllers(&self, own: &Path) {
@@ -178,7 +183,7 @@ fn own_group() -> io::Result<PathBuf> {
     let groups = fs::read_to_string(OWN_GROUPS)?;
     let own = groups.lines().find_map(|line| line.strip_prefix("0::")).ok_or_else(none)?;
     // A container may see only a part of the hierarchy.
-    let below = Path::new(own).strip_prefix(root).unwrap_or(Path::new(""));
+    let below = Path::new(own).strip_prefix(root).unwrap_or_else(|_other| Path::new(""));
     Ok(Path::new(mount).join(below))
 }
 

@@ -4,7 +4,7 @@
 //! In a test program of its own: the collector takes the status of every child of its process, and
 //! so would take those that other tests wait for.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod ends;
 mod harness;

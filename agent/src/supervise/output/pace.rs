@@ -86,7 +86,7 @@ impl Seats {
             Stream::Stdout => *out,
             Stream::Stderr => *err,
         });
-        let slowest = positions.min().or(self.awaited.then_some(0));
+        let slowest = positions.min().or_else(|| self.awaited.then_some(0));
         let Some(slowest) = slowest else { return usize::MAX };
         let ahead = usize::try_from(end.saturating_sub(slowest)).unwrap_or(usize::MAX);
         capacity.saturating_sub(ahead)
