@@ -73,19 +73,13 @@ fn rounds(agent: &Agent, python: &Python, content: Content) -> Result<Vec<Row>> 
     argv.resize(1 + TIMES, "piece");
     // The command waits for its reader, so that no byte is left out. The peer knows no other way.
     let body = json!({ "argv": argv, "cwd": root, "env": {}, "backpressure": true }).to_string();
-    let theirs = python.server();
     let (mut frames, mut lines) = (Vec::new(), Vec::new());
     let (mut bare, mut peer) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         frames.push(stream(&ours, &body, Form::Frames)?);
         lines.push(stream(&ours, &body, Form::Lines)?);
         bare.push(bare_pipe(&argv, &root)?);
-        peer.push(
-            theirs.clone().map_or_else(
-                |reason| Ok(Err(reason)),
-                |server| stream(server, &body, Form::Lines),
-            )?,
-        );
+        peer.push(peer_stream(python, &body)?);
     }
     let bare: Series = bare.into_iter().collect();
     let peer: Measured = peer.into_iter().collect();
@@ -98,6 +92,14 @@ fn rounds(agent: &Agent, python: &Python, content: Content) -> Result<Vec<Row>> 
         ]
     };
     Ok([row("frames", frames), row("JSON lines", lines)].concat())
+}
+
+/// The same from the peer, which has lines only.
+fn peer_stream(python: &Python, body: &str) -> Result<Result<f64, String>> {
+    match python.server() {
+        Ok(server) => stream(server, body, Form::Lines),
+        Err(reason) => Ok(Err(reason)),
+    }
 }
 
 /// One download, in MiB/s; or that the server does not offer the form.
