@@ -140,6 +140,25 @@ impl Setup {
             self = self.args(&["--listen", &format!("tcp:{address}")]);
         }
         let (sandbox, command) = self.placed(self.command())?;
+        self.start_at(command, endpoint, sandbox)
+    }
+
+    /// Starts the agent by another command than its own, such as one that traces it, and waits until
+    /// it answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn start_as(self, command: Command) -> Result<Agent> {
+        let endpoint = Endpoint::Unix(self.socket());
+        self.start_at(command, endpoint, None)
+    }
+
+    fn start_at(
+        self,
+        command: Command,
+        endpoint: Endpoint,
+        sandbox: Option<Sandbox>,
+    ) -> Result<Agent> {
         let mut daemon = Daemon::spawn("agent", command, self.directory())?;
         daemon.wait_until_answering(&endpoint)?;
         let mut client = Client::new(endpoint);
@@ -154,7 +173,8 @@ impl Setup {
         if !gvisor::is_place() {
             return Ok((None, command));
         }
-        let (sandbox, command) = Sandbox::new(&command, self.directory())?;
+        let user = self.user.unwrap_or_default();
+        let (sandbox, command) = Sandbox::new(&command, user, self.directory())?;
         Ok((Some(sandbox), command))
     }
 
@@ -238,6 +258,17 @@ impl Agent {
         Ok(text(&reply, "stdout")?.to_owned())
     }
 
+    /// Which of its processes are there after its end. In a sandbox nobody outlives the first process
+    /// (pid_namespaces(7)), and the numbers are not the host's.
+    pub fn outlived_by(&self, pids: &[String]) -> Vec<String> {
+        let lives = |pid: &&String| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+            stat.is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        let host = if self.sandbox.is_some() { &[] } else { pids };
+        host.iter().filter(lives).cloned().collect()
+    }
+
     /// Runs a command by the buffered form of exec.
     ///
     /// # Errors
@@ -279,6 +310,20 @@ impl Agent {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{subcommand} {arguments:?}: {}: {said}", output.status);
         Ok(output)
+    }
+}
+
+impl Drop for Agent {
+    /// An agent that is killed leaves its commands to PID 1, which is not the test's; one that is told
+    /// twice to stop ends them all at once.
+    fn drop(&mut self) {
+        if !self.daemon.is_running() {
+            return;
+        }
+        let told = [Signal::TERM, Signal::TERM].iter().all(|signal| self.signal(*signal).is_ok());
+        if told && let Err(error) = self.daemon.wait() {
+            eprintln!("the agent did not stop: {error:#}");
+        }
     }
 }
 

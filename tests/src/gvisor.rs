@@ -31,17 +31,17 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Describes a sandbox that runs `command` and may write to `directory`, and gives the command
-    /// that starts it, which ends with it and the other way round.
+    /// Describes a sandbox that runs `command` as `user` and may write to `directory`, and gives the
+    /// command that starts it, which ends with it and the other way round.
     ///
     /// # Errors
     /// When the description cannot be written.
-    pub fn new(command: &Command, directory: &Path) -> Result<(Self, Command)> {
+    pub fn new(command: &Command, user: u32, directory: &Path) -> Result<(Self, Command)> {
         let (state, bundle) = (directory.join("runsc"), directory.join("bundle"));
         for made in [&state, &bundle] {
             fs::create_dir_all(made)?;
         }
-        fs::write(bundle.join("config.json"), config(command, directory).to_string())?;
+        fs::write(bundle.join("config.json"), config(command, user, directory).to_string())?;
         let name = directory.file_name().context("a directory without a name")?;
         let sandbox = Self { state, name: name.to_string_lossy().into_owned() };
         let mut run = sandbox.runsc();
@@ -70,7 +70,7 @@ impl Sandbox {
 }
 
 /// What the runtime is told (config.json of the OCI runtime specification).
-fn config(command: &Command, directory: &Path) -> Value {
+fn config(command: &Command, user: u32, directory: &Path) -> Value {
     let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
     let arguments: Vec<String> =
         std::iter::once(command.get_program()).chain(command.get_args()).map(text).collect();
@@ -84,7 +84,7 @@ fn config(command: &Command, directory: &Path) -> Value {
     json!({
         "ociVersion": "1.0.0",
         "process": {
-            "user": { "uid": 0, "gid": 0 },
+            "user": { "uid": user, "gid": user },
             "args": arguments,
             "env": environment,
             "cwd": "/",

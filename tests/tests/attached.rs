@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use workspace_tests::{
     agent::{Agent, Setup, text},
     commands::{Follower, alive, bytes, ended, last, output, pids, show, stands_still, stream},
+    gvisor,
     http::Connection,
+    require,
     wait::eventually,
 };
 
@@ -224,4 +226,10 @@ fn what_a_reply_says_of_its_command_is_what_the_table_says() -> Result<()> {
     }
     assert_eq!((&shown["state"], &shown["tty"]), (&json!("ended"), &json!(false)));
     Ok(())
+}
+
+#[test]
+fn all_of_it_holds_under_gvisor() -> Result<()> {
+    require!(Gvisor);
+    gvisor::rerun("all_of_it_holds_under_gvisor", &[])
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use workspace_tests::{
     agent::{Agent, Setup, text},
     commands::{Follower, pids, start},
+    gvisor, require,
 };
 
 fn subscribe(agent: &Agent) -> Result<(Follower, Value)> {
@@ -86,4 +87,10 @@ fn the_call_is_for_reading_and_needs_the_token() -> Result<()> {
     assert_eq!(agent.client.send("POST", "/v1/events", b"")?.status(), 405);
     assert_eq!(agent.client.get("/v1/events?x=1")?.status(), 400);
     Ok(())
+}
+
+#[test]
+fn all_of_it_holds_under_gvisor() -> Result<()> {
+    require!(Gvisor);
+    gvisor::rerun("all_of_it_holds_under_gvisor", &[])
 }

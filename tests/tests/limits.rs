@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use workspace_tests::{
     agent::{Agent, Setup},
     commands::{alive, delete, ended, pids, start},
+    gvisor, require,
     tools::report_skip,
     wait::eventually,
 };
@@ -159,4 +160,10 @@ fn the_cgroup_goes_with_the_agent() -> Result<()> {
     agent.daemon.wait()?;
     ensure!(!std::path::Path::new(&directory).exists(), "{directory} is left behind");
     Ok(())
+}
+
+#[test]
+fn all_of_it_holds_under_gvisor() -> Result<()> {
+    require!(Gvisor);
+    gvisor::rerun("all_of_it_holds_under_gvisor", &[])
 }

@@ -9,6 +9,7 @@ use workspace_tests::{
     commands::{
         Follower, alive, bytes, delete, ended, last, output, pids, show, stands_still, start,
     },
+    gvisor, require,
     wait::eventually,
 };
 
@@ -266,4 +267,10 @@ fn frames_name_the_terminal() -> Result<()> {
     let head = [&[PTY, 0, 0, 0, 10][..], &[0; 8], b"hi"].concat();
     ensure!(reply.body.starts_with(&head), "{:?}", reply.body);
     Ok(())
+}
+
+#[test]
+fn all_of_it_holds_under_gvisor() -> Result<()> {
+    require!(Gvisor);
+    gvisor::rerun("all_of_it_holds_under_gvisor", &[])
 }

@@ -18,6 +18,8 @@ OUT_OF_REACH = {
     "no_space": "a disk that is full",
     "too_large": "a file system with a small limit",
     "too_many_open_files": "an agent without descriptors",
+    "no_terminal": "a machine without terminals",
+    "spool_failed": "a directory for output that is full",
     "no_resources": "a machine without processes or memory",
     "read_only": "a file system that is mounted read-only",
     "upload_stalled": "two minutes",

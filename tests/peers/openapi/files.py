@@ -72,6 +72,7 @@ def shut(caller, root):
     caller.call("push", forbidden, tar(file("new")), "path=shut")
     os.chmod(f"{root}/shut", 0)
     caller.call("pull", forbidden, query="path=shut")
+    os.chmod(f"{root}/shut", 0o700)
     mode = os.stat(root).st_mode
     os.chmod(root, 0)
     caller.call("listRoot", forbidden)

@@ -18,7 +18,8 @@ from hypothesis import strategies
 
 COMMANDS = [["true"], ["echo", "out"], ["cat"], ["sleep", "0"], ["false"]]
 SCRIPTS = ["true", "echo out; echo err >&2", "cat", "exit 3", "printf '\\377'", "kill -KILL $$"]
-INTERACTIVE = [{"argv": ["cat"], "stdin_open": True}, {"argv": ["cat"], "tty": {"rows": 24, "cols": 80}}]
+TERMINAL = {"argv": ["cat"], "tty": {"rows": 24, "cols": 80}}
+INTERACTIVE = [{"argv": ["cat"], "stdin_open": True}, TERMINAL]
 ACCEPTED = [JSON, NDJSON, FRAMES, "*/*", "text/html"]
 PATHS = ["file", "dir", "dir/inner", "link", "outward", "fifo", "file/below", "none"]
 LONGEST_MS = 300
@@ -49,9 +50,9 @@ def shortened(time):
     return min(time, LONGEST_MS) if type(time) is int and time > 0 else time
 
 
-def running_command(key):
+def running_command(body):
     """The id of a command that runs for a while and takes input."""
-    body = choice(INTERACTIVE, key) | {"timeout_ms": 10 * LONGEST_MS, "kill_grace_ms": 0}
+    body = body | {"timeout_ms": 10 * LONGEST_MS, "kill_grace_ms": 0}
     request = urllib.request.Request(
         os.environ["AGENT_URL"] + "/v1/processes",
         json.dumps(body).encode(),
@@ -70,7 +71,8 @@ def before_call(context, case, kwargs):
         case.headers["Accept"] = choice(ACCEPTED, (case.body, case.query))
     parameters = case.path_parameters or {}
     if "id" in parameters and choice([True, False], parameters["id"]):
-        parameters["id"] = running_command(parameters["id"])
+        wanted = TERMINAL if operation == "resizeProcess" else choice(INTERACTIVE, parameters["id"])
+        parameters["id"] = running_command(wanted)
     if "path" in parameters and choice([True, False], parameters["path"]):
         parameters["path"] = choice(PATHS, (case.query, parameters["path"]))
     query = case.query or {}

@@ -37,7 +37,9 @@ def accepted(caller):
     caller.call("startProcess", 201, {"id": "gap", "shell": "seq 1 1000", "max_output_bytes": 10})
     ended(caller, "gap")
     assert b'"gap"' in caller.call("readOutput", (200, NDJSON), query="follow=true", id="gap")
-    caller.call("startProcess", 201, {"id": "tree", "shell": "sleep 600 & sleep 600"}, "background=kill")
+    body = {"id": "tree", "shell": "sleep 600 & echo; wait"}
+    caller.call("startProcess", 201, body, "background=kill")
+    written(caller, "tree", 1)
     reply = end(caller, "tree")
     assert reply["killed"] >= 2, reply
 
