@@ -2,7 +2,7 @@
 //! container came with, then the process leaves it, then the forwards are bound inside, and only
 //! then does the runtime start its threads, because unshare(2) needs a process with one.
 
-use std::{collections::BTreeSet, ffi::OsString, process::ExitCode, sync::Arc};
+use std::{collections::BTreeSet, ffi::OsString, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use rustix::{
@@ -50,7 +50,7 @@ const DEFAULT_UMASK: u32 = 0o022;
 /// Files that an earlier agent may have left half-written; looking at more would delay the start.
 const MAX_SWEPT_ENTRIES: u64 = 100_000;
 /// Time between TERM and KILL for what commands have left running, when the agent stops.
-const LEFTOVER_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
+const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
 /// Transfers at once. Each holds a blocking thread for as long as its client takes.
 const MAX_TRANSFERS: usize = 64;
 /// Blocking threads: those of all transfers, and some for the quick file calls beside them.
@@ -219,11 +219,21 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     for listener in prepared.listeners {
         start_listener(listener, &options, &calls, agent.clone())?;
     }
+    drain.spawn(end_leftovers(exec.clone()));
     let stages = [&work_trigger, &calls_trigger];
     drain::stop_in_order(&stages, &mut signals, args.drain_timeout).await;
-    let Sweep { killed, survivors } = exec.engine.end_all(LEFTOVER_GRACE).await;
+    // Whoever is left now was not to be ended in time.
+    let Sweep { killed, survivors } = exec.engine.end_all(Duration::ZERO).await;
     tracing::info!(killed, ?survivors, "stopped");
     Ok(())
+}
+
+/// Ends what commands have left running once none runs any more: a part of the first stage, so that it
+/// has its time within the stop's.
+async fn end_leftovers(exec: Arc<ExecContext>) {
+    exec.engine.idle().await;
+    let Sweep { killed, survivors } = exec.engine.end_all(LEFTOVER_GRACE).await;
+    tracing::info!(killed, ?survivors, "ended what commands had left running");
 }
 
 fn settings(args: &ServeArgs) -> Settings {
@@ -311,6 +321,6 @@ fn info(args: &ServeArgs, prepared: &Prepared, cgroups: Option<&Cgroups>) -> ser
     })
 }
 
-fn millis(time: std::time::Duration) -> u64 {
+fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

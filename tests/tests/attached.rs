@@ -216,6 +216,16 @@ fn the_memory_for_output_is_shared_by_all_commands() -> Result<()> {
 }
 
 #[test]
+fn with_backpressure_nothing_is_lost_where_the_memory_is_used_up() -> Result<()> {
+    let agent = Setup::new()?.args(&["--output-memory", "0"]).start()?;
+    let body = json!({ "shell": "seq 1 200000", "backpressure": true });
+    let events = Follower::exec(&agent.client, &body)?.rest()?;
+    let expected: String = (1..=200_000).map(|number| format!("{number}\n")).collect();
+    ensure!(stream(&events, "stdout", 0)? == expected.as_bytes(), "the output differs");
+    Ok(())
+}
+
+#[test]
 fn what_a_reply_says_of_its_command_is_what_the_table_says() -> Result<()> {
     let agent = Agent::start()?;
     let reply = agent.shell("echo out; exit 4")?;

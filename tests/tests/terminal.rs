@@ -224,6 +224,30 @@ fn an_attached_client_that_does_not_read_does_not_hold_the_stop_up() -> Result<(
 }
 
 #[test]
+fn a_terminal_outlives_a_moment_without_users() -> Result<()> {
+    let agent = Agent::start()?;
+    let script = "exec < /dev/null > /dev/null 2>&1; sleep 0.1; exec < /dev/tty > /dev/tty 2>&1; \
+                  seq 1 20000";
+    let id = start(&agent, &terminal(script))?;
+    assert_eq!(ended(&agent, &id)?["stdout_bytes"], 128_894);
+    Ok(())
+}
+
+#[test]
+fn input_that_nobody_reads_keeps_nothing_else_from_being_heard() -> Result<()> {
+    let agent = Agent::start()?;
+    let id = start(&agent, &json!({ "argv": ["sleep", "600"], "stdin_open": true }))?;
+    let mut attached = Attached::open(&agent, &id, "")?;
+    attached.event()?;
+    for _ in 0..9 {
+        attached.type_in(&[b'x'; 100_000])?;
+    }
+    attached.say(r#"{"signal":"SIGKILL"}"#)?;
+    assert_eq!(attached.event()?["signal"], "SIGKILL");
+    Ok(())
+}
+
+#[test]
 fn the_end_of_input_is_typed() -> Result<()> {
     let agent = Agent::start()?;
     let id = start(&agent, &terminal("cat; echo; echo over"))?;

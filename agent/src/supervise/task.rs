@@ -6,7 +6,7 @@
 //! it is never stopped by SIGPIPE and nobody waits for it.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -131,11 +131,13 @@ impl Event {
 pub(super) async fn run(process: &Process, launched: Launched) -> Outcome {
     let begun = Instant::now();
     let Launched { mut exit, mut ends, input } = launched;
+    let held_terminal = ends.held_terminal.take();
     let exited = CancellationToken::new();
     let stdin = ends.stdin.take();
     let mut moving = Moving::new(move_data(&ends, stdin, input, process.output(), &exited));
     let event = moving.beside(first_event(&mut exit, process)).await;
     let cause = event.cause();
+    process.leader_gone.store(cause == Cause::Exit, Ordering::Release);
     let mut duration = begun.elapsed();
     let (ended, left) = match event {
         Event::Exited(ended) => (ended, moving.beside(after_exit(process)).await),
@@ -146,6 +148,9 @@ pub(super) async fn run(process: &Process, launched: Launched) -> Outcome {
             (ended.ok().and_then(Result::ok), Left::after(sweep))
         }
     };
+    process.leader_gone.store(true, Ordering::Release);
+    // From here on the terminal ends with its last user.
+    drop(held_terminal);
     exited.cancel();
     let held_open = tokio::select! {
         // What can be delivered without waiting is.
@@ -190,13 +195,12 @@ impl Left {
 
 /// Sees to the descendants that outlive a command which ended by itself.
 async fn after_exit(process: &Process) -> Left {
-    if !tree::may_have_orphans(|pid| process.reaper.owns(pid)) {
-        return Left { killed: 0, running: 0, survivors: Arc::default() };
-    }
     match process.ending.background {
+        // The kernel's list of children may miss some while others end (proc(5)), so it is not asked.
         Background::Kill => Left::after(process.tree.end(patience(process)).await),
         Background::Keep => {
-            let running = process.tree.count().await;
+            let orphans = tree::may_have_orphans(|pid| process.reaper.owns(pid));
+            let running = if orphans { process.tree.count().await } else { 0 };
             Left { killed: 0, running, survivors: Arc::default() }
         }
     }

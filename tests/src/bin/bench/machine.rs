@@ -44,9 +44,9 @@ impl Machine {
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cores, processor, kernel, date, load } = self;
-        write!(
+        writeln!(
             f,
-            "{date}: {cores} cores ({processor}), kernel {kernel}, load {load:.2} before.\n"
+            "{date}: {cores} cores ({processor}), kernel {kernel}, load {load:.2} before."
         )?;
         write!(f, "Medians of interleaved rounds; ratio = ours / other, with its spread.")
     }
