@@ -10,12 +10,16 @@
 
 pub mod agent;
 pub mod attached;
+pub mod bad_inputs;
 pub mod binaries;
 pub mod ca;
 pub mod commands;
+pub mod dns;
 pub mod docker;
+pub mod hello;
 pub mod http;
 pub mod mcp;
+pub mod namespace;
 pub mod origin;
 pub mod peer;
 pub mod process;
@@ -23,3 +27,4 @@ pub mod proxy;
 pub mod terminal;
 pub mod tools;
 pub mod wait;
+pub mod world;
