@@ -118,6 +118,8 @@ pub struct Expect {
     pub not_says: Vec<String>,
     /// Whether the proxy closes the connection behind its answers.
     pub closed: bool,
+    /// Whether the last answer breaks off, so that nobody takes it for whole.
+    pub cut: bool,
 }
 
 impl Row {

@@ -14,6 +14,10 @@ use anyhow::{Context, Result, ensure};
 /// Tells the second start that it is one.
 const INSIDE: &str = "WORKSPACE_TESTS_INSIDE_NAMESPACE";
 
+/// The namespaces; that of processes lets nothing outlive a test that is killed.
+const UNSHARE: [&str; 7] =
+    ["--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--"];
+
 /// Addresses that say at once that they cannot be reached.
 pub const UNREACHABLE: &str = "45.2.0.0/24";
 /// Addresses from which nothing ever comes back.
@@ -28,7 +32,8 @@ pub fn enter() -> Result<()> {
         return arrange();
     }
     let can = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net", "ip", "-V"])
+        .args(UNSHARE)
+        .args(["ip", "-V"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
@@ -37,7 +42,7 @@ pub fn enter() -> Result<()> {
         "no user and network namespace, or no ip program, on this machine"
     );
     let error = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net", "--"])
+        .args(UNSHARE)
         .arg(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
         .env(INSIDE, "1")

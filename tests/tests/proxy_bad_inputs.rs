@@ -3,7 +3,7 @@
 
 use std::{
     process::ExitCode,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
@@ -58,7 +58,7 @@ fn runnable(rows: Vec<Row>) -> Result<Vec<Trial>> {
 
 /// A pending row has to fail: one that passes is no longer pending.
 fn run(bench: &Mutex<Bench>, row: &Row, missing: Option<&str>) -> Result<(), Failed> {
-    let mut bench = bench.lock().map_err(|_poisoned| "an earlier row panicked")?;
+    let mut bench = bench.lock().unwrap_or_else(PoisonError::into_inner);
     match (bench.run(row), missing) {
         (Ok(()), None) => Ok(()),
         (Err(error), None) => Err(format!("{error:#}").into()),
