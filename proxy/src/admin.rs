@@ -1,6 +1,6 @@
 //! The management plane: rules in, state out. It is served on listeners of its own.
 //!
-//! `/rules` needs the token. `/healthz`, `/readyz` and `/metrics` need none: probes and scrapers have
+//! `/rules`, `/policy` and `/explain` need the token. `/healthz`, `/readyz` and `/metrics` need none: probes and scrapers have
 //! no business with the token that can rewrite credentials, and what they get holds no host name and
 //! no secret. A request that a browser made is refused whatever it asks: nobody manages a proxy from
 //! a web page, but a web page may try (DNS rebinding, cross-site requests).
@@ -8,6 +8,7 @@
 //! Invariant: without a configured token nothing can be read from or written to `/rules`.
 
 mod action;
+mod explain;
 mod rules;
 mod state;
 
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN};
 use http::{Request, Response, StatusCode};
 use http_body::Body as HttpBody;
+use serde_json::Value;
 use workspace_common::body::{self, Body, BoxError};
 use workspace_common::problem::Problem;
 use workspace_common::stream::Peer;
@@ -27,6 +29,7 @@ use workspace_common::token::BearerToken;
 
 use self::action::{Action, NoAction};
 pub use self::state::{Check, CheckState};
+use crate::explain::Asked;
 use crate::rules::RuleStore;
 
 /// The text of all metrics in the Prometheus exposition format.
@@ -56,6 +59,20 @@ pub struct AdminContext {
     pub readiness: Box<ReadinessChecks>,
     /// Whether `/readyz` waits for rules.
     pub rules_needed: RulesNeeded,
+    /// The policy in force.
+    pub policy: Box<dyn PolicyView>,
+}
+
+/// What may be seen of the policy: never a change of it.
+pub trait PolicyView: Send + Sync {
+    /// The policy in numbers.
+    fn summary(&self) -> Value;
+    /// What it decides about a request, and with `resolve` what the address guard says of its host.
+    fn explain(
+        &self,
+        asked: Asked,
+        resolve: bool,
+    ) -> Pin<Box<dyn Future<Output = Value> + Send + '_>>;
 }
 
 impl fmt::Debug for AdminContext {
@@ -146,6 +163,14 @@ where
             authorize(context, request.headers())?;
             Ok(rules::answer(&context.rules, change, request, peer).await?)
         }
+        Ok(Action::Policy) => {
+            authorize(context, request.headers())?;
+            Ok(explain::show(&*context.policy))
+        }
+        Ok(Action::Explain) => {
+            authorize(context, request.headers())?;
+            Ok(explain::explain(&*context.policy, request).await?)
+        }
         Err(NoAction::Path) => Err(Problem::no_such_endpoint(request.uri().path()).into()),
         Err(NoAction::Method { allow }) => Err(Refused::MethodNotAllowed(allow)),
     }
@@ -162,7 +187,7 @@ fn refuse_browsers(headers: &HeaderMap) -> Result<(), Problem> {
 
 fn authorize(context: &AdminContext, headers: &HeaderMap) -> Result<(), Problem> {
     let Some(token) = &context.token else {
-        let detail = "no management token is configured, so the rules are closed; start the proxy \
+        let detail = "no management token is configured, so this is closed; start the proxy \
                       with --admin-token-file";
         return Err(Problem::new(StatusCode::FORBIDDEN, "no_admin_token", detail));
     };
@@ -177,4 +202,4 @@ fn metrics(context: &AdminContext) -> Response<Body> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

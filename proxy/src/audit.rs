@@ -89,6 +89,8 @@ struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    would_deny: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     addr_class: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     aws_service: Option<String>,
@@ -167,6 +169,10 @@ impl Audit {
     /// Which rule allowed it, in place of the one asked for.
     pub fn permitted(&mut self, permit: &Permit) {
         self.record.rule = Some(permit.rule().to_string());
+        if let Some(refusal) = permit.would_deny() {
+            self.record.would_deny = Some(refusal.code());
+            self.sinks.metrics.would_deny.with_label_values(&[refusal.code()]).inc();
+        }
         self.destination(permit.at());
         if self.record.mode != "connect" {
             self.record.scheme = Some(permit.scheme().as_str());

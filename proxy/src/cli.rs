@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
+use workspace_common::client::Endpoint;
 use workspace_common::listen::ListenAddr;
 use workspace_common::logging::LogFormat;
 
@@ -67,6 +68,15 @@ pub struct ExplainArgs {
     /// Where the policy comes from
     #[command(flatten)]
     pub policy: PolicyArgs,
+    /// Ask a running proxy at this management listener, in place of reading a policy
+    #[arg(long, value_name = "ADDRESS")]
+    pub connect: Option<Endpoint>,
+    /// File with the management token, for --connect
+    #[arg(long, env = "WORKSPACE_PROXY_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+    /// Have the running proxy look the name up and judge its addresses
+    #[arg(long, requires = "connect")]
+    pub resolve: bool,
     /// GET, POST, CONNECT, ...
     pub method: String,
     /// An http or https URL, or HOST:PORT for CONNECT

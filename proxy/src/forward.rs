@@ -50,7 +50,7 @@ fn decide(
         access: Access::Forward(target.scheme),
         request: Some((request.method(), path)),
     };
-    let permit = policy::decide(&context.policy, &question)?;
+    let permit = policy::decide(&context.policy.current(), &question)?;
     if permit.judged_path() {
         // A rule that allows only some paths must read the path as the origin will.
         check_path(path, EncodedSlash::Refused)?;

@@ -5,12 +5,13 @@
 
 pub mod aws_route;
 pub mod management;
+pub mod policy_view;
+pub mod reload;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use workspace_common::drain::{self, Drain, StopSignals};
@@ -21,17 +22,20 @@ use workspace_common::token::{BearerToken, TokenError};
 use crate::audit::Sinks;
 use crate::audit::writer::AuditWriter;
 use crate::cli::{ListenArgs, ServeArgs};
-use crate::config::{ConfigError, Settings};
+use crate::config::{ConfigError, Settings, Sources};
 use crate::context::{Context, Limits};
 use crate::metrics::Metrics;
-use crate::policy::Policy;
+use crate::policy::Mode;
+use crate::policy::live::LivePolicy;
 use crate::rules::{PlainHttp, RuleLimits, RuleStore};
 use crate::server::aws_route::{AwsPlan, AwsSetupError};
 use crate::server::management::Management;
+use crate::server::reload::{Fixed, Reload};
 use crate::service;
 use crate::upstream::Connector;
 use crate::upstream::dial::OwnListeners;
 use crate::upstream::exchange::Exchanger;
+use crate::upstream::guard::Cluster;
 use crate::upstream::pool::MAX_IDLE;
 use crate::upstream::resolve::{Resolver, ResolverError, ResolverOptions};
 use crate::upstream::tls::{TlsSetupError, client_config};
@@ -128,9 +132,7 @@ struct Prepared {
 
 impl Prepared {
     fn new(args: &ServeArgs) -> Result<Self, StartError> {
-        let policy = &args.policy;
-        let settings =
-            Settings::load(policy.policy.as_deref(), &policy.allow, &policy.domain_whitelist)?;
+        let settings = Settings::load(&Sources::from(&args.policy))?;
         let tls = client_config(args.upstream.upstream_ca.as_deref())?;
         let token =
             args.listeners.admin_token_file.as_deref().map(BearerToken::load).transpose()?;
@@ -152,6 +154,9 @@ impl Prepared {
 
     async fn serve(self, args: &ServeArgs) -> Result<(), StartError> {
         let mut signals = StopSignals::install().map_err(StartError::Runtime)?;
+        let fixed = Fixed::of(&self.settings);
+        let reload = Reload::new(Sources::from(&args.policy), fixed).map_err(StartError::Runtime)?;
+        warn_about(&self.settings);
         let (trigger, drain) = drain::channel();
         let plan = Plan {
             settings: self.settings,
@@ -163,6 +168,7 @@ impl Prepared {
         };
         let context = Arc::new(plan.context(args)?);
         tend_pool(&context);
+        context.drain.spawn_background(reload.watch(Arc::clone(&context)));
         serve_workspaces(self.workspace, &context, args)?;
         let management = Management {
             token: self.token,
@@ -188,13 +194,26 @@ fn audit_writer(file: Option<&Path>) -> Result<AuditWriter, StartError> {
     })
 }
 
-fn announce(context: &Context) {
-    if context.policy.allow_count() == 0 {
-        tracing::warn!("no allow rule: every destination is denied");
+/// Says what the operator may not have meant.
+fn warn_about(settings: &Settings) {
+    let policy = &settings.policy;
+    match policy.mode() {
+        Mode::Report => tracing::warn!("report mode: what the lists deny passes all the same"),
+        Mode::Enforce if policy.allow_count() == 0 => {
+            tracing::warn!("no allow rule: every destination is denied");
+        }
+        Mode::Enforce => {}
     }
+    for warning in &settings.warnings {
+        tracing::warn!(%warning, "a rule may not do what it was meant to");
+    }
+}
+
+fn announce(context: &Context) {
+    let policy = context.policy.current();
     tracing::info!(
-        allow_rules = context.policy.allow_count(),
-        deny_rules = context.policy.deny_count(),
+        allow_rules = policy.allow_count(),
+        deny_rules = policy.deny_count(),
         bedrock = context.bedrock.is_some(),
         "serving"
     );
@@ -236,14 +255,14 @@ impl Plan {
         let connector = Connector {
             resolver,
             own: self.own,
-            extra_deny: extra_deny(&self.settings.policy),
+            cluster: Cluster::from_environment(),
             connect_timeout: args.limits.connect_timeout,
         };
         let plain_http =
             args.upstream.allow_plain_http_rules || self.settings.allow_plain_http_rules;
         let tunnels = args.limits.max_tunnels.min(Semaphore::MAX_PERMITS);
         Ok(Context {
-            policy: self.settings.policy,
+            policy: LivePolicy::new(self.settings.policy),
             routes,
             exchanger: Exchanger::new(connector, self.tls, self.drain.clone()),
             rules: RuleStore::new(rule_limits(plain_http)),
@@ -254,14 +273,6 @@ impl Plan {
             drain: self.drain,
         })
     }
-}
-
-/// The ranges of the policy file and, in a pod, the address of the cluster's API server, which no
-/// workspace has business with.
-fn extra_deny(policy: &Policy) -> Vec<IpNet> {
-    let api_server = std::env::var("KUBERNETES_SERVICE_HOST").ok();
-    let api_server = api_server.and_then(|text| text.parse::<IpAddr>().ok()).map(IpNet::from);
-    policy.extra_deny().iter().copied().chain(api_server).collect()
 }
 
 fn rule_limits(plain_http: bool) -> RuleLimits {

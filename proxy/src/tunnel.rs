@@ -51,7 +51,7 @@ pub async fn prepare(
     audit: &mut Audit,
 ) -> Result<Tunnel, Refusal> {
     let question = Question { at, access: Access::Tunnel, request: None };
-    let permit = policy::decide(&context.policy, &question)?;
+    let permit = policy::decide(&context.policy.current(), &question)?;
     audit.permitted(&permit);
     let slot = context.tunnel_slot()?;
     let upstream = open_tunnel(&context.exchanger, &permit, audit).await?;

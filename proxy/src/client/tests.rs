@@ -33,6 +33,7 @@ impl Proxy {
             metrics: Box::new(String::new),
             readiness: Box::new(Vec::new),
             rules_needed: RulesNeeded::BeforeReady,
+            policy: Box::new(admin::tests::Nothing),
         };
         let address = format!("unix:{}", dir.path().join("admin.sock").display());
         let listener = address.parse::<ListenAddr>().unwrap().bind().unwrap().into_async().unwrap();

@@ -11,6 +11,7 @@ use workspace_common::token::BearerToken;
 use crate::admin::{self, AdminContext, Check, CheckState, RulesNeeded};
 use crate::context::Context;
 use crate::gauges;
+use crate::server::policy_view::InForce;
 
 /// Connections of orchestrators and probes at a time.
 const MAX_CONNECTIONS: usize = 64;
@@ -46,6 +47,7 @@ pub fn start(
         metrics: Box::new(move || shown.sinks.metrics.text()),
         readiness: Box::new(move || checks(&looked_at)),
         rules_needed: management.rules_needed,
+        policy: Box::new(InForce(Arc::clone(context))),
     });
     let options = ServeOptions::new(MAX_CONNECTIONS, management.header_timeout);
     for listener in listeners {
@@ -63,7 +65,7 @@ fn checks(context: &Context) -> Vec<Check> {
         CheckState::Ready
     };
     let policy =
-        if context.policy.allow_count() > 0 { CheckState::Ready } else { CheckState::Unused };
+        if context.policy.current().allow_count() > 0 { CheckState::Ready } else { CheckState::Unused };
     let aws = match &context.bedrock {
         None => CheckState::Unused,
         Some(route) if route.aws.credentials().is_ready(SystemTime::now()) => CheckState::Ready,

@@ -15,7 +15,7 @@ use workspace_common::stream::{Peer, Stream};
 use crate::audit::Sinks;
 use crate::audit::writer::AuditWriter;
 use crate::cli::{Cli, Command};
-use crate::config::Settings;
+use crate::config::{Settings, Sources};
 use crate::context::Context;
 use crate::metrics::Metrics;
 use crate::rules::document;
@@ -69,7 +69,7 @@ impl Proxy {
         let log = Captured::default();
         let (trigger, drain) = drain::channel();
         let plan = Plan {
-            settings: Settings::load(Some(file.path()), &[], "").unwrap(),
+            settings: Settings::load(&Sources { file: Some(file.path().to_owned()), ..Sources::default() }).unwrap(),
             tls: crate::upstream::tls::client_config(None).unwrap(),
             aws: None,
             sinks: Sinks {
