@@ -97,6 +97,9 @@ refusals! {
     /// A request line or headers over the limit.
     HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "http_request_error", "The request head is too large",
         "Send fewer or shorter headers.";
+    /// A request line over the limit.
+    UriTooLong = URI_TOO_LONG, "uri_too_long", "http_request_error", "The URL is too long",
+        "Send a shorter URL.";
     /// Neither http nor https.
     BadScheme = BAD_REQUEST, "scheme", "http_request_error", "The scheme is not supported",
         "Only http and https URLs are served.";

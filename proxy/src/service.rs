@@ -2,12 +2,14 @@
 //! one whose steps are the steps of a decision.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use workspace_common::body::Body;
-use workspace_common::serve::Malformed;
-use workspace_common::stream::Peer;
+use workspace_common::serve::{Malformed, serve_connection};
+use workspace_common::stream::{Peer, Stream};
 
 use crate::answer::Reply;
 use crate::audit::Audit;
@@ -17,6 +19,7 @@ use crate::context::Context;
 use crate::forward;
 use crate::refusal::Refusal;
 use crate::reverse;
+use crate::strict::Strict;
 use crate::tunnel::{self, Tunnel};
 
 /// What was achieved before the client gets its answer.
@@ -37,18 +40,73 @@ impl From<Refusal> for Refused {
     }
 }
 
+/// Serves one connection of a workspace until it ends. Says what its last bytes were, where they
+/// were no request.
+pub async fn connection(
+    context: Arc<Context>,
+    stream: Stream,
+    peer: Peer,
+    header_timeout: Duration,
+) -> Option<Malformed> {
+    let stream = Strict::new(stream);
+    let (verdict, drain) = (stream.verdict(), context.drain.clone());
+    let handler = move |request: Request<Incoming>| {
+        let (context, verdict) = (Arc::clone(&context), verdict.clone());
+        async move {
+            match verdict.of(request.method()) {
+                Some((refusal, method)) => refuse_head(&context, peer, refusal, method),
+                None => handle(context, request, peer).await,
+            }
+        }
+    };
+    serve_connection(stream, header_timeout, drain, handler).await
+}
+
+/// Answers a head that was refused before it was a request. Nothing can be read after it.
+fn refuse_head(context: &Context, peer: Peer, refusal: Refusal, method: &str) -> Response<Body> {
+    Audit::begin(&context.sinks, &peer, method).refused(refusal);
+    closing(refusal.response())
+}
+
+/// The last response of its connection.
+fn closing(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 /// Serves one request of a workspace. Exactly one audit line is left, whatever happens.
-pub async fn handle(
+async fn handle(
     context: Arc<Context>,
     request: Request<Incoming>,
     peer: Peer,
 ) -> Response<Body> {
+    let asks_for_more = may_become_opaque(&request);
+    let response = answer(&context, request, peer).await;
+    let granted = response.status() == StatusCode::SWITCHING_PROTOCOLS
+        || (response.status().is_success() && asks_for_more == Some(Method::CONNECT));
+    if asks_for_more.is_some() && !granted { closing(response) } else { response }
+}
+
+/// The method of a request after which [`Strict`] looks at nothing any more. Inside HTTP/2 it never
+/// looks, and a refused stream says nothing about the others.
+fn may_become_opaque(request: &Request<Incoming>) -> Option<Method> {
+    let websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
+    let asks = request.method() == Method::CONNECT
+        || request.headers().get_all(UPGRADE).iter().any(websocket);
+    (asks && request.version() < Version::HTTP_2).then(|| request.method().clone())
+}
+
+async fn answer(
+    context: &Arc<Context>,
+    request: Request<Incoming>,
+    peer: Peer,
+) -> Response<Body> {
     let mut audit = Audit::begin(&context.sinks, &peer, request.method().as_str());
-    match serve(&context, request, &mut audit).await {
-        Ok(Served::Tunnel(tunnel)) => tunnel.open(&context, audit),
+    match serve(context, request, &mut audit).await {
+        Ok(Served::Tunnel(tunnel)) => tunnel.open(context, audit),
         Ok(Served::Reply(reply)) => match *reply {
-            Reply::Answer(answer) => answer.relaying(&context, audit),
-            Reply::Socket(socket) => socket.open(&context, audit),
+            Reply::Answer(answer) => answer.relaying(context, audit),
+            Reply::Socket(socket) => socket.open(context, audit),
         },
         Err(refused) => {
             audit.refused(refused.refusal);

@@ -28,6 +28,7 @@ use crate::host::HostPort;
 use crate::policy::{self, Access, Question};
 use crate::refusal::Refusal;
 use crate::relay::relay;
+use crate::strict::Strict;
 use crate::tunnel::hello::Greeting;
 use crate::upstream::exchange::open_tunnel;
 
@@ -79,9 +80,11 @@ impl Tunnel {
         // Leaving hyper saves its buffers for as long as the tunnel lives. Inside HTTP/2 that is
         // not possible: the stream is one of many on the connection.
         let session = Session { terms: Terms::until_stopped(context), greeting: self.greeting };
-        match downcast::<TokioIo<Stream>>(client) {
+        match downcast::<TokioIo<Strict<Stream>>>(client) {
             Ok(parts) => {
-                session.relay(parts.io.into_inner(), self.upstream, parts.read_buf, audit).await;
+                let (stream, held) = parts.io.into_inner().into_parts();
+                let early = Bytes::from([parts.read_buf, held].concat());
+                session.relay(stream, self.upstream, early, audit).await;
             }
             Err(client) => {
                 session.relay(TokioIo::new(client), self.upstream, Bytes::new(), audit).await;
