@@ -14,6 +14,7 @@ pub mod ranges;
 pub mod review;
 pub mod rule;
 pub mod shared;
+pub mod tunnel;
 
 use std::sync::Arc;
 
@@ -26,12 +27,14 @@ use crate::policy::pattern::HostPattern;
 use crate::policy::place::Place;
 use crate::policy::ranges::RangeMap;
 pub use crate::policy::rule::{Access, AllowRule, DenyRule, PrivateException};
+use crate::policy::tunnel::{Ech, TunnelTerms};
 use crate::refusal::Refusal;
 
 /// The compiled policy of one proxy.
 #[derive(Debug, Default)]
 pub struct Policy {
     mode: Mode,
+    ech: Ech,
     allow: HostIndex<AllowRule>,
     deny: HostIndex<DenyRule>,
     exceptions: HostIndex<PrivateException>,
@@ -43,6 +46,8 @@ pub struct Policy {
 pub struct PolicyParts {
     /// Whether denials count.
     pub mode: Mode,
+    /// What becomes of encrypted client hellos.
+    pub ech: Ech,
     /// What may be reached.
     pub allow: Vec<(HostPattern, AllowRule)>,
     /// What may not be reached even where an allow rule matches.
@@ -95,6 +100,7 @@ pub struct Permit {
     purpose: Purpose,
     judged_path: bool,
     would_deny: Option<Refusal>,
+    tunnel: TunnelTerms,
     guard: GuardTerms,
 }
 
@@ -128,7 +134,7 @@ impl Permit {
         &self.at
     }
 
-    /// The protocol to speak; meaningless for a tunnel.
+    /// The protocol to speak; in a tunnel, the one that is spoken.
     #[must_use]
     pub const fn scheme(&self) -> Scheme {
         self.scheme
@@ -158,6 +164,12 @@ impl Permit {
         self.would_deny
     }
 
+    /// What is asked of the first words, where it is for a tunnel.
+    #[must_use]
+    pub const fn tunnel(&self) -> TunnelTerms {
+        self.tunnel
+    }
+
     /// What the address guard has to know about this host.
     #[must_use]
     pub const fn guard(&self) -> &GuardTerms {
@@ -171,6 +183,7 @@ impl Policy {
     pub fn new(parts: PolicyParts) -> Self {
         Self {
             mode: parts.mode,
+            ech: parts.ech,
             allow: HostIndex::new(parts.allow),
             deny: HostIndex::new(parts.deny),
             exceptions: HostIndex::new(parts.exceptions),
@@ -204,6 +217,9 @@ impl Policy {
     }
 }
 
+/// The port on which a tunnel carries HTTP in clear.
+pub const HTTP_PORT: u16 = 80;
+
 /// Decides a request by the deny and allow lists.
 ///
 /// # Errors
@@ -211,17 +227,25 @@ impl Policy {
 pub fn decide(policy: &Policy, question: &Question<'_>) -> Result<Permit, Refusal> {
     let found = check_denied(policy, question).map_err(|(refusal, _rule)| refusal);
     let found = found.and_then(|()| find_rule(policy, question));
-    let (rule, judged_path, would_deny) = match (found, policy.mode) {
-        (Ok(rule), _) => (Arc::clone(&rule.label), rule.paths.is_some(), None),
-        (Err(refusal), Mode::Report) => (Mode::Report.as_str().into(), false, Some(refusal)),
-        (Err(refusal), Mode::Enforce) => return Err(refusal),
+    let would_deny = found.err();
+    if let Some(refusal) = would_deny
+        && policy.mode == Mode::Enforce
+    {
+        return Err(refusal);
+    }
+    let (rule, judged_path, tunnel) = match found {
+        Ok(rule) => (Arc::clone(&rule.label), rule.paths.is_some(), rule.tunnel),
+        Err(_) => (Mode::Report.as_str().into(), false, TunnelTerms::default()),
     };
+    let tunnel = TunnelTerms { ech: policy.ech, ..tunnel };
     let (scheme, purpose) = match question.access {
+        Access::Tunnel if question.at.port == HTTP_PORT => (Scheme::Http, Purpose::Tunnel),
         Access::Tunnel => (Scheme::Https, Purpose::Tunnel),
         Access::Forward(scheme) => (scheme, Purpose::Forward),
     };
     let guard = policy.guard_terms(&question.at.host);
-    Ok(Permit { at: question.at.clone(), scheme, rule, purpose, judged_path, would_deny, guard })
+    let at = question.at.clone();
+    Ok(Permit { at, scheme, rule, purpose, judged_path, would_deny, tunnel, guard })
 }
 
 /// The place of the rule that decides a request: the one that denies or allows it; none where
@@ -254,7 +278,8 @@ pub fn decide_route(
     let Access::Forward(scheme) = question.access else { return Err(Refusal::NotAllowed) };
     let guard = policy.guard_terms(&question.at.host);
     let at = question.at.clone();
-    Ok(Permit { at, scheme, rule, purpose, judged_path: false, would_deny: None, guard })
+    let tunnel = TunnelTerms::default();
+    Ok(Permit { at, scheme, rule, purpose, judged_path: false, would_deny: None, tunnel, guard })
 }
 
 /// The refusal comes with the rule that causes it.

@@ -155,7 +155,8 @@ impl Prepared {
     async fn serve(self, args: &ServeArgs) -> Result<(), StartError> {
         let mut signals = StopSignals::install().map_err(StartError::Runtime)?;
         let fixed = Fixed::of(&self.settings);
-        let reload = Reload::new(Sources::from(&args.policy), fixed).map_err(StartError::Runtime)?;
+        let reload =
+            Reload::new(Sources::from(&args.policy), fixed).map_err(StartError::Runtime)?;
         warn_about(&self.settings);
         let (trigger, drain) = drain::channel();
         let plan = Plan {
@@ -268,7 +269,11 @@ impl Plan {
             rules: RuleStore::new(rule_limits(plain_http)),
             bedrock,
             sinks: self.sinks,
-            limits: Limits { idle_timeout: args.limits.idle_timeout },
+            limits: Limits {
+                idle_timeout: args.limits.idle_timeout,
+                hello_timeout: args.limits.hello_timeout,
+                header_timeout: args.limits.header_timeout,
+            },
             tunnels: Arc::new(Semaphore::new(tunnels)),
             drain: self.drain,
         })

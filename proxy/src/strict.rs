@@ -94,6 +94,12 @@ impl<S> Strict<S> {
         }
     }
 
+    /// Wraps a connection of which some bytes have been read already.
+    #[must_use]
+    pub fn resuming(inner: S, early: Bytes) -> Self {
+        Self { held: BytesMut::from(early), ..Self::new(inner) }
+    }
+
     /// What is said about a head that was refused.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
@@ -215,11 +221,7 @@ impl<S: AsyncRead + Unpin> Strict<S> {
     }
 
     /// Reads a part of a body to where it is wanted. What follows the body is held back.
-    fn poll_body(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = out.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, out))?;
         let new = out.filled().get(before..).unwrap_or_default();

@@ -10,8 +10,8 @@ use std::{
 };
 
 use anyhow::Result;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde::Deserialize;
 
 use crate::ca::Server;
@@ -99,7 +99,8 @@ impl World {
         // Only a proxy that hangs lets an upstream wait this long.
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         if port == 443 && script.tls {
-            let connection = ServerConnection::new(Arc::clone(&self.tls)).map_err(io::Error::other)?;
+            let connection =
+                ServerConnection::new(Arc::clone(&self.tls)).map_err(io::Error::other)?;
             let mut stream = StreamOwned::new(connection, stream);
             self.converse(&mut stream, &script)?;
             stream.conn.send_close_notify();

@@ -11,20 +11,15 @@ fn allow(pattern: &str, ports: &[u16]) -> (HostPattern, AllowRule) {
         access: vec![Access::Tunnel, Access::Forward(Scheme::Http), Access::Forward(Scheme::Https)],
         methods: None,
         paths: None,
+        tunnel: TunnelTerms::default(),
     };
     (pattern.parse().unwrap(), rule)
 }
 
 fn deny(pattern: &str, ports: Option<Vec<u16>>) -> (HostPattern, DenyRule) {
     let place = Place::of_list("test", 0);
-    let rule = DenyRule {
-        label: pattern.into(),
-        place,
-        ports,
-        access: None,
-        methods: None,
-        paths: None,
-    };
+    let rule =
+        DenyRule { label: pattern.into(), place, ports, access: None, methods: None, paths: None };
     (pattern.parse().unwrap(), rule)
 }
 
@@ -41,10 +36,7 @@ fn sample() -> Policy {
             allow("198.51.100.7", &[443]),
             limited,
         ],
-        deny: vec![
-            deny("evil.cdn.example", None),
-            deny("half.cdn.example", Some(vec![80])),
-        ],
+        deny: vec![deny("evil.cdn.example", None), deny("half.cdn.example", Some(vec![80]))],
         ..PolicyParts::default()
     })
 }

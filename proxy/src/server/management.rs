@@ -64,8 +64,11 @@ fn checks(context: &Context) -> Vec<Check> {
     } else {
         CheckState::Ready
     };
-    let policy =
-        if context.policy.current().allow_count() > 0 { CheckState::Ready } else { CheckState::Unused };
+    let policy = if context.policy.current().allow_count() > 0 {
+        CheckState::Ready
+    } else {
+        CheckState::Unused
+    };
     let aws = match &context.bedrock {
         None => CheckState::Unused,
         Some(route) if route.aws.credentials().is_ready(SystemTime::now()) => CheckState::Ready,

@@ -41,6 +41,12 @@ pub enum Progress {
     Broken(usize),
 }
 
+impl Default for Chunks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Chunks {
     /// At the start of a body.
     #[must_use]
@@ -139,9 +145,22 @@ mod tests {
     #[test]
     fn framing_that_can_be_read_in_two_ways_is_broken() {
         for body in [
-            "\r\n", "5 \r\n", " 5\r\n", "0x5\r\n", "+5\r\n", "5\n", "5;a\n", "5\rx", "g\r\n",
-            "5\r\nhelloX", "5\r\nhello\n", "1000000000000000\r\n", "0\r\n\n", "0\r\n x: y\r\n\r\n",
-            "0\r\nx: y\n\r\n", "5;\u{0}\r\n",
+            "\r\n",
+            "5 \r\n",
+            " 5\r\n",
+            "0x5\r\n",
+            "+5\r\n",
+            "5\n",
+            "5;a\n",
+            "5\rx",
+            "g\r\n",
+            "5\r\nhelloX",
+            "5\r\nhello\n",
+            "1000000000000000\r\n",
+            "0\r\n\n",
+            "0\r\n x: y\r\n\r\n",
+            "0\r\nx: y\n\r\n",
+            "5;\u{0}\r\n",
         ] {
             assert!(matches!(read(body.as_bytes()), Progress::Broken(_)), "{body:?}");
         }

@@ -34,7 +34,12 @@ impl Before {
 /// A start that was tried.
 pub(super) fn start(row: &Row, outcome: &Outcome) -> Result<()> {
     let expected = row.expect.status.first().copied().map(i32::from);
-    ensure!(outcome.exit == expected, "exit {:?}, not {expected:?}: {}", outcome.exit, outcome.said);
+    ensure!(
+        outcome.exit == expected,
+        "exit {:?}, not {expected:?}: {}",
+        outcome.exit,
+        outcome.said
+    );
     said(&row.expect, &outcome.said)
 }
 

@@ -116,7 +116,9 @@ fn answer(value: &Value) -> Result<Answer> {
         _ if value["many"].is_u64() => {
             let many = u32::try_from(value["many"].as_u64().unwrap_or(0))?;
             let first = u32::from_be_bytes([45, 2, 0, 1]);
-            Answer::Addresses((0..many).map(|n| IpAddr::from((first + n % 250).to_be_bytes())).collect())
+            Answer::Addresses(
+                (0..many).map(|n| IpAddr::from((first + n % 250).to_be_bytes())).collect(),
+            )
         }
         _ => {
             let target = value["alias"].as_str().context("an alias")?;
@@ -135,7 +137,9 @@ fn act(proxy: &Proxy, row: &Row) -> Result<Outcome> {
     match &row.action {
         Action::Start => bail!("a start has no proxy"),
         Action::Connect(target) => exchange(proxy.connect()?, &connect(target), expect),
-        Action::Tls(target, hello) => tunnel(proxy.connect()?, target, hello.bytes(), hello.segment),
+        Action::Tls(target, hello) => {
+            tunnel(proxy.connect()?, target, hello.bytes(), hello.segment)
+        }
         Action::TlsAtOnce(target, hello) => at_once(proxy.connect()?, target, &hello.bytes()),
         Action::Say(target, text) => tunnel(proxy.connect()?, target, bytes(text), None),
         Action::Send(text) => exchange(proxy.connect()?, &bytes(&with_ports(proxy, text)), expect),

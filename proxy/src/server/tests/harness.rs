@@ -52,7 +52,7 @@ impl Proxy {
         let policy = format!(
             r#"{{version: 1,
             egress: {{
-              allow: [{{host: "allowed.test", ports: {ports:?}}}, {{host: "plain.test", ports: {ports:?}}},
+              allow: [{{host: "allowed.test", ports: {ports:?}, tls: none}}, {{host: "plain.test", ports: {ports:?}}},
                       {{host: "inside.test", ports: {ports:?}}}],
               deny: [{{host: "evil.test"}}],
               private_exceptions: [{{host: "allowed.test", cidr: "127.0.0.0/8"}},
@@ -68,7 +68,11 @@ impl Proxy {
         let log = Captured::default();
         let (trigger, drain) = drain::channel();
         let plan = Plan {
-            settings: Settings::load(&Sources { file: Some(file.path().to_owned()), ..Sources::default() }).unwrap(),
+            settings: Settings::load(&Sources {
+                file: Some(file.path().to_owned()),
+                ..Sources::default()
+            })
+            .unwrap(),
             tls: crate::upstream::tls::client_config(None).unwrap(),
             aws: None,
             sinks: Sinks {

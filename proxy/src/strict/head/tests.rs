@@ -107,7 +107,7 @@ proptest! {
         if let Ok(Some(end)) = find_end(head.as_bytes(), 0)
             && check(&head.as_bytes()[..end]).is_ok()
         {
-            let bare = head[..end].replace("\r\n", "");
+            let bare = String::from_utf8(head.as_bytes()[..end].to_vec()).unwrap().replace("\r\n", "");
             prop_assert!(!bare.contains(['\r', '\n']));
         }
     }
