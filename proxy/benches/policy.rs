@@ -25,7 +25,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let loaded = begun.elapsed();
         write!(out, "{size:>9} {:>8} ms ", loaded.as_millis())?;
         for (name, authority) in questions(size) {
-            let at = HostPort::parse_authority(&authority, None).map_err(|error| error.to_string())?;
+            let at =
+                HostPort::parse_authority(&authority, None).map_err(|error| error.to_string())?;
             write!(out, " {name} {}", median(&policy, &at).as_nanos() / u128::from(ROUNDS))?;
         }
         writeln!(out)?;
@@ -72,7 +73,8 @@ fn median(policy: &Policy, at: &HostPort) -> Duration {
         .map(|_| {
             let begun = Instant::now();
             for _ in 0..ROUNDS {
-                let question = Question { at: black_box(at), access: Access::Tunnel, request: None };
+                let question =
+                    Question { at: black_box(at), access: Access::Tunnel, request: None };
                 drop(black_box(decide(policy, &question)));
             }
             begun.elapsed()

@@ -132,8 +132,7 @@ fn the_table_of_metrics_is_the_programs() {
 
 #[test]
 fn every_key_of_the_example_policy_is_described_and_it_loads() {
-    let sources =
-        Sources { file: Some(docs("policy.example.yaml")), ..Sources::default() };
+    let sources = Sources { file: Some(docs("policy.example.yaml")), ..Sources::default() };
     let settings = Settings::load(&sources).unwrap();
     let count = settings.policy.allow_count();
     assert!(page().contains(&format!("{{\"allow_rules\":{count},")));

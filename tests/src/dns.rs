@@ -142,7 +142,8 @@ impl NameServer {
         let answer = script.answers.get(&question.name).cloned().unwrap_or(Answer::NoSuchName);
         let (code, records) = records(&answer, question.kind, before, script.ttl)?;
         let count = u16::try_from(records.len()).unwrap_or(u16::MAX).to_be_bytes();
-        let header = [packet[0], packet[1], 0x81, 0x80 | code, 0, 1, count[0], count[1], 0, 0, 0, 0];
+        let header =
+            [packet[0], packet[1], 0x81, 0x80 | code, 0, 1, count[0], count[1], 0, 0, 0, 0];
         let mut reply = [&header, &packet[12..end]].concat();
         reply.extend(records.concat());
         Some(reply)

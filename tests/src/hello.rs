@@ -65,10 +65,16 @@ impl Hello {
         }
         if self.post_quantum {
             // X25519MLKEM768: 1216 bytes of key share.
-            all.extend(extension(KEY_SHARE, &sized16(&[&[0x11, 0xec], &sized16(&[5; 1216])[..]].concat())));
+            all.extend(extension(
+                KEY_SHARE,
+                &sized16(&[&[0x11, 0xec], &sized16(&[5; 1216])[..]].concat()),
+            ));
         }
         if self.ech {
-            all.extend(extension(ECH, &[&[0, 0, 1, 0, 1, 9], &sized16(&[3; 32])[..], &sized16(&[4; 128])].concat()));
+            all.extend(extension(
+                ECH,
+                &[&[0, 0, 1, 0, 1, 9], &sized16(&[3; 32])[..], &sized16(&[4; 128])].concat(),
+            ));
         }
         if self.padding > 0 {
             all.extend(extension(PADDING, &vec![0; self.padding]));

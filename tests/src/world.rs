@@ -10,8 +10,8 @@ use std::{
 };
 
 use anyhow::Result;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde::Deserialize;
 
 use crate::ca::Server;
@@ -38,6 +38,8 @@ pub struct Upstream {
 #[derive(Debug, Default)]
 struct State {
     script: Upstream,
+    /// Counts the scripts: a connection that outlives its own leaves no trace in the next one's.
+    turn: u64,
     dialled: Vec<SocketAddr>,
     received: Vec<u8>,
 }
@@ -72,7 +74,8 @@ impl World {
 
     /// Sets the script and forgets what was seen.
     pub fn script(&self, script: Upstream) {
-        *self.lock() = State { script, ..State::default() };
+        let mut state = self.lock();
+        *state = State { script, turn: state.turn + 1, ..State::default() };
     }
 
     /// The addresses that were dialled since the script was set.
@@ -89,17 +92,26 @@ impl World {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn note(&self, turn: &Turn, bytes: &[u8]) {
+        let mut state = self.lock();
+        if state.turn == turn.number {
+            state.received.extend(bytes);
+        }
+    }
+
     fn serve(&self, mut stream: TcpStream, port: u16) -> io::Result<()> {
         let local = stream.local_addr()?;
-        let script = {
+        let (script, turn) = {
             let mut state = self.lock();
             state.dialled.push(SocketAddr::new(local.ip().to_canonical(), local.port()));
-            state.script.clone()
+            (state.script.clone(), state.turn)
         };
+        let script = Turn { script, number: turn };
         // Only a proxy that hangs lets an upstream wait this long.
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        if port == 443 && script.tls {
-            let connection = ServerConnection::new(Arc::clone(&self.tls)).map_err(io::Error::other)?;
+        if port == 443 && script.script.tls {
+            let connection =
+                ServerConnection::new(Arc::clone(&self.tls)).map_err(io::Error::other)?;
             let mut stream = StreamOwned::new(connection, stream);
             self.converse(&mut stream, &script)?;
             stream.conn.send_close_notify();
@@ -108,7 +120,8 @@ impl World {
         self.converse(&mut stream, &script)
     }
 
-    fn converse(&self, stream: &mut (impl Read + Write), script: &Upstream) -> io::Result<()> {
+    fn converse(&self, stream: &mut (impl Read + Write), turn: &Turn) -> io::Result<()> {
+        let script = &turn.script;
         if script.first {
             stream.write_all(GREETING)?;
         }
@@ -120,7 +133,7 @@ impl World {
             if count == 0 {
                 return Ok(());
             }
-            self.lock().received.extend(&buffer[..count]);
+            self.note(turn, &buffer[..count]);
             message.extend(&buffer[..count]);
             if answered || !is_whole(&message) {
                 continue;
@@ -133,6 +146,12 @@ impl World {
             }
         }
     }
+}
+
+/// A script with its number.
+struct Turn {
+    script: Upstream,
+    number: u64,
 }
 
 fn reply(script: &Upstream, message: &[u8]) -> Vec<u8> {

@@ -45,7 +45,8 @@ fn a_hangup_reads_the_policy_again_and_a_bad_one_changes_nothing() -> Result<()>
     proxy.daemon.signal(Signal::HUP)?;
     becomes(&proxy, "one.example", "ok")?;
 
-    for bad in ["version: 1\negres: {}\n", "version: 1\negress: {allow: [{host: '*.com'}]}\n", "{"] {
+    for bad in ["version: 1\negres: {}\n", "version: 1\negress: {allow: [{host: '*.com'}]}\n", "{"]
+    {
         let refused = || proxy.daemon.stderr().matches("policy not reloaded").count();
         let before = refused();
         fs::write(policy_file(&proxy), bad)?;

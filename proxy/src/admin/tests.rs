@@ -23,6 +23,7 @@ fn context() -> AdminContext {
         readiness: Box::new(Vec::new),
         rules_needed: RulesNeeded::Never,
         policy: Box::new(Nothing),
+        hosts: OwnNames::default(),
     }
 }
 
@@ -61,7 +62,11 @@ async fn explain_needs_the_token_and_a_question() {
         (r#"{"method": "GET", "url": "/x"}"#, "bad_question"),
     ] {
         let (head, body) = call(&context, ask(&[BEARER], bad)).await;
-        assert_eq!((head.status().as_u16(), json(&body)["code"].as_str()), (400, Some(code)), "{bad}");
+        assert_eq!(
+            (head.status().as_u16(), json(&body)["code"].as_str()),
+            (400, Some(code)),
+            "{bad}"
+        );
     }
     let show = Call { method: Method::GET, path: "/policy", headers: &[BEARER], body: "" };
     assert_eq!(call(&context, show).await.0.status(), 200);

@@ -68,8 +68,14 @@ fn a_bad_file_is_refused_with_the_entry_named() {
     for (yaml, needle) in [
         ("version: 2", "version 2"),
         ("version: 1\negress: { mode: off }", "mode"),
-        ("version: 1\negress:\n  allow:\n  - host: a.example\n  - host: '*.com'", "test.yaml:5: egress.allow[1]: `*.com`"),
-        ("version: 1\negress: { private_exceptions: [{ host: '*.com', cidr: 10.0.0.0/8 }] }", "too broad"),
+        (
+            "version: 1\negress:\n  allow:\n  - host: a.example\n  - host: '*.com'",
+            "test.yaml:5: egress.allow[1]: `*.com`",
+        ),
+        (
+            "version: 1\negress: { private_exceptions: [{ host: '*.com', cidr: 10.0.0.0/8 }] }",
+            "too broad",
+        ),
         ("egress: {}", "version"),
         ("version: 1\nunknown: 1", "unknown"),
         ("version: 1\negress: { allow: [{ host: a.example, port: 1 }] }", "port"),
@@ -128,7 +134,9 @@ fn an_empty_list_allows_nothing_and_a_bad_entry_is_named() {
 
 #[test]
 fn the_predecessors_list_and_the_flag_read_a_name_differently() {
-    let settings = Settings::load(&Sources { allow: vec!["flag.example".into()], ..whitelist("old.example") }).unwrap();
+    let settings =
+        Settings::load(&Sources { allow: vec!["flag.example".into()], ..whitelist("old.example") })
+            .unwrap();
     let policy = settings.policy;
     assert_eq!(tunnel(&policy, "flag.example:443"), Ok(()));
     assert_eq!(tunnel(&policy, "sub.flag.example:443"), Err(Refusal::NotAllowed));

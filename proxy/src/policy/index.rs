@@ -71,7 +71,10 @@ impl<T> HostIndex<T> {
     }
 
     /// The rules whose pattern takes in every host that this one does, itself included.
-    pub fn covering<'a>(&'a self, pattern: &'a HostPattern) -> Box<dyn Iterator<Item = &'a T> + 'a> {
+    pub fn covering<'a>(
+        &'a self,
+        pattern: &'a HostPattern,
+    ) -> Box<dyn Iterator<Item = &'a T> + 'a> {
         let found: Box<dyn Iterator<Item = usize>> = match pattern {
             HostPattern::Exact(host) => return Box::new(self.matching(host)),
             HostPattern::Range(net) => Box::new(self.ranges.covering(*net).copied()),

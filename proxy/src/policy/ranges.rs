@@ -66,7 +66,8 @@ mod tests {
 
     #[test]
     fn every_range_around_an_address_is_found_the_narrowest_first() {
-        let ranges = ["10.0.0.0/8", "10.20.0.0/16", "10.20.0.7/32", "0.0.0.0/0", "fd00::/8", "::/0"];
+        let ranges =
+            ["10.0.0.0/8", "10.20.0.0/16", "10.20.0.7/32", "0.0.0.0/0", "fd00::/8", "::/0"];
         let map: RangeMap<&str> =
             ranges.iter().map(|text| (text.parse().unwrap(), *text)).collect();
         for (ip, expected) in [
@@ -79,8 +80,7 @@ mod tests {
             let found: Vec<&str> = map.containing(ip.parse().unwrap()).copied().collect();
             assert_eq!(found, expected, "{ip}");
         }
-        let around: Vec<&str> =
-            map.covering("10.20.0.0/16".parse().unwrap()).copied().collect();
+        let around: Vec<&str> = map.covering("10.20.0.0/16".parse().unwrap()).copied().collect();
         assert_eq!(around, ["10.20.0.0/16", "10.0.0.0/8", "0.0.0.0/0"]);
     }
 }

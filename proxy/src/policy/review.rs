@@ -59,7 +59,9 @@ fn warning(place: &Place, label: &str, problem: String) -> Warning {
 }
 
 fn positions<T>(rules: &[(HostPattern, T)]) -> HostIndex<usize> {
-    HostIndex::new(rules.iter().enumerate().map(|(at, (pattern, _))| (pattern.clone(), at)).collect())
+    HostIndex::new(
+        rules.iter().enumerate().map(|(at, (pattern, _))| (pattern.clone(), at)).collect(),
+    )
 }
 
 /// Addresses that the guard refuses whatever is said.
@@ -97,9 +99,8 @@ fn denied(
     rule: &AllowRule,
 ) -> Option<String> {
     let mut around = deny.covering(pattern).filter_map(|at| parts.deny.get(*at));
-    let all = |over: &DenyRule| {
-        over.is_whole() && rule.ports.iter().all(|port| over.has_port(*port))
-    };
+    let all =
+        |over: &DenyRule| over.is_whole() && rule.ports.iter().all(|port| over.has_port(*port));
     let (_, over) = around.find(|(_, over)| all(over))?;
     Some(format!("can never allow anything: {} denies all of it", named(&over.place, &over.label)))
 }

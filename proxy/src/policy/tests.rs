@@ -17,14 +17,8 @@ fn allow(pattern: &str, ports: &[u16]) -> (HostPattern, AllowRule) {
 
 fn deny(pattern: &str, ports: Option<Vec<u16>>) -> (HostPattern, DenyRule) {
     let place = Place::of_list("test", 0);
-    let rule = DenyRule {
-        label: pattern.into(),
-        place,
-        ports,
-        access: None,
-        methods: None,
-        paths: None,
-    };
+    let rule =
+        DenyRule { label: pattern.into(), place, ports, access: None, methods: None, paths: None };
     (pattern.parse().unwrap(), rule)
 }
 
@@ -41,10 +35,7 @@ fn sample() -> Policy {
             allow("198.51.100.7", &[443]),
             limited,
         ],
-        deny: vec![
-            deny("evil.cdn.example", None),
-            deny("half.cdn.example", Some(vec![80])),
-        ],
+        deny: vec![deny("evil.cdn.example", None), deny("half.cdn.example", Some(vec![80]))],
         ..PolicyParts::default()
     })
 }

@@ -4,12 +4,16 @@ use super::{Action, Row};
 
 /// The row with its short forms written out.
 pub(super) fn row(mut row: Row) -> Row {
-    for text in row.setup.args.iter_mut().chain(row.setup.text.as_mut()).chain(row.upstream.reply.as_mut()) {
+    for text in
+        row.setup.args.iter_mut().chain(row.setup.text.as_mut()).chain(row.upstream.reply.as_mut())
+    {
         *text = repeated(text);
     }
     match &mut row.action {
         Action::Start => {}
-        Action::Connect(text) | Action::Tls(text, _) | Action::TlsAtOnce(text, _) => *text = repeated(text),
+        Action::Connect(text) | Action::Tls(text, _) | Action::TlsAtOnce(text, _) => {
+            *text = repeated(text)
+        }
         Action::Send(text) | Action::Admin(text) => *text = repeated(text),
         Action::Say(target, text) => {
             *target = repeated(target);

@@ -96,11 +96,9 @@ impl Stages {
 
 fn policy(setup: &Setup) -> Value {
     let mut policy = standard();
-    for (list, more) in [
-        ("allow", &setup.allow),
-        ("deny", &setup.deny),
-        ("private_exceptions", &setup.exceptions),
-    ] {
+    for (list, more) in
+        [("allow", &setup.allow), ("deny", &setup.deny), ("private_exceptions", &setup.exceptions)]
+    {
         if let Some(items) = policy["egress"][list].as_array_mut() {
             items.extend(more.iter().cloned());
         }

@@ -69,7 +69,11 @@ impl Proxy {
         let log = Captured::default();
         let (trigger, drain) = drain::channel();
         let plan = Plan {
-            settings: Settings::load(&Sources { file: Some(file.path().to_owned()), ..Sources::default() }).unwrap(),
+            settings: Settings::load(&Sources {
+                file: Some(file.path().to_owned()),
+                ..Sources::default()
+            })
+            .unwrap(),
             tls: crate::upstream::tls::client_config(None).unwrap(),
             aws: None,
             sinks: Sinks {

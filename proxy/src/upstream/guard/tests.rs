@@ -140,10 +140,7 @@ fn cluster_ports_stay_closed_and_extra_ranges_are_denied() {
 
 #[test]
 fn the_api_server_that_the_environment_names_stays_closed() {
-    let cluster = Cluster {
-        api_server: Some("10.96.0.1".parse().unwrap()),
-        api_port: Some(8443),
-    };
+    let cluster = Cluster { api_server: Some("10.96.0.1".parse().unwrap()), api_port: Some(8443) };
     let verdict = |ip: &str, port| check(ip.parse().unwrap(), port, &any_exception(), &cluster);
     assert_eq!(verdict("10.96.0.1", 80), Err(Refusal::AddressDenied(AddressClass::Private)));
     assert_eq!(verdict("10.96.0.2", 8443), Err(Refusal::PortDenied));
