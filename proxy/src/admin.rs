@@ -3,12 +3,14 @@
 //! `/rules`, `/policy` and `/explain` need the token. `/healthz`, `/readyz` and `/metrics` need none: probes and scrapers have
 //! no business with the token that can rewrite credentials, and what they get holds no host name and
 //! no secret. A request that a browser made is refused whatever it asks: nobody manages a proxy from
-//! a web page, but a web page may try (DNS rebinding, cross-site requests).
+//! a web page, but a web page may try (DNS rebinding, cross-site requests). For the same reason a
+//! `Host` that is a name has to be a known one.
 //!
 //! Invariant: without a configured token nothing can be read from or written to `/rules`.
 
 mod action;
 mod explain;
+mod host;
 mod rules;
 mod state;
 
@@ -28,6 +30,7 @@ use workspace_common::stream::Peer;
 use workspace_common::token::BearerToken;
 
 use self::action::{Action, NoAction};
+pub use self::host::OwnNames;
 pub use self::state::{Check, CheckState};
 use crate::explain::Asked;
 use crate::rules::RuleStore;
@@ -61,6 +64,8 @@ pub struct AdminContext {
     pub rules_needed: RulesNeeded,
     /// The policy in force.
     pub policy: Box<dyn PolicyView>,
+    /// The names by which the management plane may be called.
+    pub hosts: OwnNames,
 }
 
 /// What may be seen of the policy: never a change of it.
@@ -155,6 +160,7 @@ where
     B::Error: Into<BoxError>,
 {
     refuse_browsers(request.headers())?;
+    context.hosts.check(&request)?;
     match Action::of(request.method(), request.uri().path()) {
         Ok(Action::Alive) => Ok(state::alive()),
         Ok(Action::Ready) => Ok(state::ready(context)),

@@ -12,6 +12,7 @@ use workspace_common::logging::LogFormat;
 
 use crate::admin::RulesNeeded;
 use crate::client::{HealthArgs, RulesArgs};
+use crate::host::Host;
 
 /// The only way out of a workspace: a forward proxy with a whitelist that holds the credentials.
 #[derive(Debug, Parser)]
@@ -128,6 +129,11 @@ pub struct ListenArgs {
         value_delimiter = ' '
     )]
     pub admin_listen: Vec<ListenAddr>,
+
+    /// Name by which the management listeners may be called, besides addresses and localhost;
+    /// repeatable
+    #[arg(long, env = "WORKSPACE_PROXY_ADMIN_HOST", value_name = "NAME", value_delimiter = ',')]
+    pub admin_host: Vec<Host>,
 
     /// File with the bearer token of the management listeners; needed for every TCP one
     #[arg(long, env = "WORKSPACE_PROXY_ADMIN_TOKEN_FILE", value_name = "FILE")]

@@ -19,6 +19,7 @@ use workspace_common::listen::{BindError, BoundListener, ListenAddr};
 use workspace_common::serve::{ServeOptions, serve_each};
 use workspace_common::token::{BearerToken, TokenError};
 
+use crate::admin::OwnNames;
 use crate::audit::Sinks;
 use crate::audit::writer::AuditWriter;
 use crate::cli::{ListenArgs, ServeArgs};
@@ -174,6 +175,7 @@ impl Prepared {
         let management = Management {
             token: self.token,
             rules_needed: args.listeners.rules_needed(),
+            hosts: OwnNames::new(args.listeners.admin_host.clone()),
             header_timeout: args.limits.header_timeout,
         };
         // Probes are answered until the last workspace is done, so that they see the drain.

@@ -93,7 +93,7 @@ pub enum Action {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Expect {
-    /// The statuses of the answers, in order. For a start: the exit code, or nothing for one that
+    /// The statuses of the whole answers, in order. For a start: the exit code, or nothing for one that
     /// succeeds.
     pub status: Vec<u16>,
     /// The codes of the answers, `ok` standing for none, in order.
@@ -118,7 +118,7 @@ pub struct Expect {
     pub not_says: Vec<String>,
     /// Whether the proxy closes the connection behind its answers.
     pub closed: bool,
-    /// Whether the last answer breaks off, so that nobody takes it for whole.
+    /// Whether another answer comes behind those, and breaks off, so that nobody takes it for whole.
     pub cut: bool,
 }
 

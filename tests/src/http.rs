@@ -277,11 +277,7 @@ impl Connection {
         Ok(Response { head, body })
     }
 
-    /// Reads the body that belongs to a head.
-    ///
-    /// # Errors
-    /// When the peer closes early or breaks the framing.
-    pub fn read_body(&mut self, method: &str, head: &Head) -> Result<Vec<u8>> {
+    fn read_body(&mut self, method: &str, head: &Head) -> Result<Vec<u8>> {
         let opened = method == "CONNECT" && head.status == 200;
         if opened || method == "HEAD" || matches!(head.status, 101 | 204 | 304) {
             return Ok(Vec::new());

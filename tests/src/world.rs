@@ -38,6 +38,8 @@ pub struct Upstream {
 #[derive(Debug, Default)]
 struct State {
     script: Upstream,
+    /// Counts the scripts: a connection that outlives its own leaves no trace in the next one's.
+    turn: u64,
     dialled: Vec<SocketAddr>,
     received: Vec<u8>,
 }
@@ -72,7 +74,8 @@ impl World {
 
     /// Sets the script and forgets what was seen.
     pub fn script(&self, script: Upstream) {
-        *self.lock() = State { script, ..State::default() };
+        let mut state = self.lock();
+        *state = State { script, turn: state.turn + 1, ..State::default() };
     }
 
     /// The addresses that were dialled since the script was set.
@@ -89,16 +92,24 @@ impl World {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn note(&self, turn: &Turn, bytes: &[u8]) {
+        let mut state = self.lock();
+        if state.turn == turn.number {
+            state.received.extend(bytes);
+        }
+    }
+
     fn serve(&self, mut stream: TcpStream, port: u16) -> io::Result<()> {
         let local = stream.local_addr()?;
-        let script = {
+        let (script, turn) = {
             let mut state = self.lock();
             state.dialled.push(SocketAddr::new(local.ip().to_canonical(), local.port()));
-            state.script.clone()
+            (state.script.clone(), state.turn)
         };
+        let script = Turn { script, number: turn };
         // Only a proxy that hangs lets an upstream wait this long.
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        if port == 443 && script.tls {
+        if port == 443 && script.script.tls {
             let connection =
                 ServerConnection::new(Arc::clone(&self.tls)).map_err(io::Error::other)?;
             let mut stream = StreamOwned::new(connection, stream);
@@ -109,7 +120,8 @@ impl World {
         self.converse(&mut stream, &script)
     }
 
-    fn converse(&self, stream: &mut (impl Read + Write), script: &Upstream) -> io::Result<()> {
+    fn converse(&self, stream: &mut (impl Read + Write), turn: &Turn) -> io::Result<()> {
+        let script = &turn.script;
         if script.first {
             stream.write_all(GREETING)?;
         }
@@ -121,7 +133,7 @@ impl World {
             if count == 0 {
                 return Ok(());
             }
-            self.lock().received.extend(&buffer[..count]);
+            self.note(turn, &buffer[..count]);
             message.extend(&buffer[..count]);
             if answered || !is_whole(&message) {
                 continue;
@@ -129,26 +141,36 @@ impl World {
             answered = true;
             stream.write_all(&reply(script, &message))?;
             stream.flush()?;
-            if message.first().is_some_and(u8::is_ascii_uppercase) && !script.hold {
+            if speaks_http(&message) && !script.hold {
                 return Ok(());
             }
         }
     }
 }
 
+/// A script with its number.
+struct Turn {
+    script: Upstream,
+    number: u64,
+}
+
 fn reply(script: &Upstream, message: &[u8]) -> Vec<u8> {
     match &script.reply {
         Some(text) => bytes(text),
-        None if message.first().is_some_and(u8::is_ascii_uppercase) => {
+        None if speaks_http(message) => {
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok".to_vec()
         }
         None => GREETING.to_vec(),
     }
 }
 
+fn speaks_http(message: &[u8]) -> bool {
+    message.first().is_some_and(u8::is_ascii_uppercase) && !message.starts_with(b"SSH-")
+}
+
 /// Whether a request is there with its body. What is no HTTP is whole with its first byte.
 fn is_whole(message: &[u8]) -> bool {
-    if !message.first().is_some_and(u8::is_ascii_uppercase) {
+    if !speaks_http(message) {
         return true;
     }
     let text: String = message.iter().map(|byte| char::from(*byte).to_ascii_lowercase()).collect();

@@ -23,6 +23,7 @@ fn context() -> AdminContext {
         readiness: Box::new(Vec::new),
         rules_needed: RulesNeeded::Never,
         policy: Box::new(Nothing),
+        hosts: OwnNames::default(),
     }
 }
 

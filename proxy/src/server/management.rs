@@ -8,7 +8,7 @@ use workspace_common::listen::BoundListener;
 use workspace_common::serve::{ServeOptions, serve};
 use workspace_common::token::BearerToken;
 
-use crate::admin::{self, AdminContext, Check, CheckState, RulesNeeded};
+use crate::admin::{self, AdminContext, Check, CheckState, OwnNames, RulesNeeded};
 use crate::context::Context;
 use crate::gauges;
 use crate::server::policy_view::InForce;
@@ -23,6 +23,8 @@ pub struct Management {
     pub token: Option<BearerToken>,
     /// Whether readiness waits for rules.
     pub rules_needed: RulesNeeded,
+    /// Names by which it may be called.
+    pub hosts: OwnNames,
     /// Limit for a request head.
     pub header_timeout: Duration,
 }
@@ -48,6 +50,7 @@ pub fn start(
         readiness: Box::new(move || checks(&looked_at)),
         rules_needed: management.rules_needed,
         policy: Box::new(InForce(Arc::clone(context))),
+        hosts: management.hosts,
     });
     let options = ServeOptions::new(MAX_CONNECTIONS, management.header_timeout);
     for listener in listeners {

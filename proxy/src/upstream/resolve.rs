@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::{NetError, runtime::TokioRuntimeProvider};
-use hickory_resolver::proto::rr::RecordType;
+use hickory_resolver::proto::rr::{Name, RecordType};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -121,7 +121,9 @@ impl Resolver {
     /// Asks for both families at once. When one has answered, the other gets a moment more: a name
     /// server that ignores one of the questions must not cost every connection its whole timeout.
     async fn ask(&self, name: &str) -> Result<Vec<IpAddr>, Refusal> {
-        let rooted = format!("{name}.");
+        // Byte for byte: the reading of text would refuse names with an underscore inside.
+        let rooted =
+            Name::from_ascii(format!("{name}.")).map_err(|_malformed| Refusal::DnsError)?;
         let mut v4 = std::pin::pin!(self.family(&rooted, RecordType::A));
         let mut v6 = std::pin::pin!(self.family(&rooted, RecordType::AAAA));
         let (first, second) = tokio::select! {
@@ -149,8 +151,8 @@ impl Resolver {
         if first.is_ok() { RESOLUTION_DELAY } else { self.timeout }
     }
 
-    async fn family(&self, rooted: &str, kind: RecordType) -> Result<Vec<IpAddr>, Refusal> {
-        match timeout(self.timeout, self.dns.lookup(rooted, kind)).await {
+    async fn family(&self, rooted: &Name, kind: RecordType) -> Result<Vec<IpAddr>, Refusal> {
+        match timeout(self.timeout, self.dns.lookup(rooted.clone(), kind)).await {
             Ok(Ok(answer)) => {
                 let found: Vec<IpAddr> =
                     answer.answers().iter().filter_map(|record| record.data.ip_addr()).collect();

@@ -29,6 +29,12 @@ impl Before {
     pub(super) fn of(proxy: &Proxy) -> Self {
         Self { lines: proxy.audit().len() }
     }
+
+    /// The audit lines since then.
+    pub(super) fn since(&self, proxy: &Proxy) -> String {
+        let lines = proxy.audit().split_off(self.lines);
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
 }
 
 /// A start that was tried.
@@ -113,6 +119,5 @@ fn audited(proxy: &Proxy, before: &Before, code: &str) -> Result<Value> {
         let lines = proxy.audit();
         lines.into_iter().skip(before.lines).find(|line| line["code"] == code)
     };
-    eventually(&format!("an audit line says {code}"), find)
-        .with_context(|| format!("{:?}", proxy.audit().split_off(before.lines)))
+    eventually(&format!("an audit line says {code}"), find).with_context(|| before.since(proxy))
 }

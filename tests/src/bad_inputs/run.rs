@@ -11,6 +11,7 @@ use crate::{
     dns::{Answer, NameServer},
     http::{Connection, Head, Response},
     proxy::Proxy,
+    wait::eventually,
     world::{GREETING, World, bytes},
 };
 
@@ -71,19 +72,39 @@ impl Bench {
             let (exit, said) = self.stages.attempt(&row.setup)?;
             return check::start(row, &Outcome { exit, said, ..Outcome::default() });
         }
-        let proxy = self.stages.proxy(&row.setup)?;
         self.dns.script(answers(&row.answers)?, row.ttl);
         self.world.script(row.upstream.clone());
+        let proxy = self.stages.proxy(&row.setup)?;
         let before = check::Before::of(proxy);
-        let outcome = act(proxy, row).with_context(|| proxy.daemon.output())?;
+        let outcome = act(proxy, row).with_context(|| before.since(proxy))?;
         let seen = check::Seen {
-            dialled: self.world.dialled(),
-            received: self.world.received(),
+            dialled: dialled(&self.world, &row.expect)?,
+            received: received(&self.world, row, &outcome)?,
             asked: self.dns.asked(),
         };
         check::outcome(row, &outcome, &seen)?;
         check::output(row, proxy, &before)
     }
+}
+
+/// What was dialled. The kernel accepts a connection before the upstream knows of it, so what is
+/// expected is waited for.
+fn dialled(world: &World, expect: &Expect) -> Result<Vec<String>> {
+    let all = || {
+        let dialled = world.dialled();
+        expect.dials.iter().all(|expected| dialled.contains(expected)).then_some(dialled)
+    };
+    eventually(&format!("{:?} is dialled", expect.dials), all)
+        .with_context(|| format!("dialled {:?}", world.dialled()))
+}
+
+/// What the upstream got: all that was said, where the tunnel has to be open. It may speak before it
+/// has heard everything.
+fn received(world: &World, row: &Row, outcome: &Outcome) -> Result<String> {
+    let enough = if row.expect.tunnel == Some(true) { outcome.words.len() } else { 0 };
+    eventually("the upstream has heard everything", || {
+        Some(world.received()).filter(|received| received.chars().count() >= enough)
+    })
 }
 
 fn answers(written: &BTreeMap<String, Value>) -> Result<BTreeMap<String, Answer>> {
@@ -170,16 +191,13 @@ fn exchange(mut connection: Connection, request: &[u8], expect: &Expect) -> Resu
     drop(connection.send(request));
     let method: String = request.iter().map(|b| char::from(*b)).take_while(|c| *c != ' ').collect();
     let mut outcome = Outcome::default();
-    for left in (0..expect.status.len()).rev() {
-        if left == 0 && expect.cut {
-            let head = connection.read_head()?;
-            ensure!(connection.read_body(&method, &head).is_err(), "a torn answer looks whole");
-            outcome.answers.push(Response { head, body: Vec::new() });
-            break;
-        }
+    for _ in &expect.status {
         let answer = connection.read_response(&method)?;
         outcome.said = format!("{:?}\n{}", answer.head, answer.text());
         outcome.answers.push(answer);
+    }
+    if expect.cut {
+        ensure!(connection.read_response(&method).is_err(), "a torn answer looks whole");
     }
     if expect.closed {
         let rest = connection.read_to_end().unwrap_or_default();
