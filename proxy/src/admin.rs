@@ -1,13 +1,16 @@
 //! The management plane: rules in, state out. It is served on listeners of its own.
 //!
-//! `/rules` needs the token. `/healthz`, `/readyz` and `/metrics` need none: probes and scrapers have
+//! `/rules`, `/policy` and `/explain` need the token. `/healthz`, `/readyz` and `/metrics` need none: probes and scrapers have
 //! no business with the token that can rewrite credentials, and what they get holds no host name and
 //! no secret. A request that a browser made is refused whatever it asks: nobody manages a proxy from
-//! a web page, but a web page may try (DNS rebinding, cross-site requests).
+//! a web page, but a web page may try (DNS rebinding, cross-site requests). For the same reason a
+//! `Host` that is a name has to be a known one.
 //!
 //! Invariant: without a configured token nothing can be read from or written to `/rules`.
 
 mod action;
+mod explain;
+mod host;
 mod rules;
 mod state;
 
@@ -20,13 +23,16 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN};
 use http::{Request, Response, StatusCode};
 use http_body::Body as HttpBody;
+use serde_json::Value;
 use workspace_common::body::{self, Body, BoxError};
 use workspace_common::problem::Problem;
 use workspace_common::stream::Peer;
 use workspace_common::token::BearerToken;
 
 use self::action::{Action, NoAction};
+pub use self::host::OwnNames;
 pub use self::state::{Check, CheckState};
+use crate::explain::Asked;
 use crate::rules::RuleStore;
 
 /// The text of all metrics in the Prometheus exposition format.
@@ -56,6 +62,22 @@ pub struct AdminContext {
     pub readiness: Box<ReadinessChecks>,
     /// Whether `/readyz` waits for rules.
     pub rules_needed: RulesNeeded,
+    /// The policy in force.
+    pub policy: Box<dyn PolicyView>,
+    /// The names by which the management plane may be called.
+    pub hosts: OwnNames,
+}
+
+/// What may be seen of the policy: never a change of it.
+pub trait PolicyView: Send + Sync {
+    /// The policy in numbers.
+    fn summary(&self) -> Value;
+    /// What it decides about a request, and with `resolve` what the address guard says of its host.
+    fn explain(
+        &self,
+        asked: Asked,
+        resolve: bool,
+    ) -> Pin<Box<dyn Future<Output = Value> + Send + '_>>;
 }
 
 impl fmt::Debug for AdminContext {
@@ -138,6 +160,7 @@ where
     B::Error: Into<BoxError>,
 {
     refuse_browsers(request.headers())?;
+    context.hosts.check(&request)?;
     match Action::of(request.method(), request.uri().path()) {
         Ok(Action::Alive) => Ok(state::alive()),
         Ok(Action::Ready) => Ok(state::ready(context)),
@@ -145,6 +168,14 @@ where
         Ok(Action::Rules(change)) => {
             authorize(context, request.headers())?;
             Ok(rules::answer(&context.rules, change, request, peer).await?)
+        }
+        Ok(Action::Policy) => {
+            authorize(context, request.headers())?;
+            Ok(explain::show(&*context.policy))
+        }
+        Ok(Action::Explain) => {
+            authorize(context, request.headers())?;
+            Ok(explain::explain(&*context.policy, request).await?)
         }
         Err(NoAction::Path) => Err(Problem::no_such_endpoint(request.uri().path()).into()),
         Err(NoAction::Method { allow }) => Err(Refused::MethodNotAllowed(allow)),
@@ -162,7 +193,7 @@ fn refuse_browsers(headers: &HeaderMap) -> Result<(), Problem> {
 
 fn authorize(context: &AdminContext, headers: &HeaderMap) -> Result<(), Problem> {
     let Some(token) = &context.token else {
-        let detail = "no management token is configured, so the rules are closed; start the proxy \
+        let detail = "no management token is configured, so this is closed; start the proxy \
                       with --admin-token-file";
         return Err(Problem::new(StatusCode::FORBIDDEN, "no_admin_token", detail));
     };
@@ -177,4 +208,4 @@ fn metrics(context: &AdminContext) -> Response<Body> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

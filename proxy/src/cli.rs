@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
+use workspace_common::client::Endpoint;
 use workspace_common::listen::ListenAddr;
 use workspace_common::logging::LogFormat;
 
 use crate::admin::RulesNeeded;
 use crate::client::{HealthArgs, RulesArgs};
+use crate::host::Host;
 
 /// The only way out of a workspace: a forward proxy with a whitelist that holds the credentials.
 #[derive(Debug, Parser)]
@@ -67,6 +69,15 @@ pub struct ExplainArgs {
     /// Where the policy comes from
     #[command(flatten)]
     pub policy: PolicyArgs,
+    /// Ask a running proxy at this management listener, in place of reading a policy
+    #[arg(long, value_name = "ADDRESS")]
+    pub connect: Option<Endpoint>,
+    /// File with the management token, for --connect
+    #[arg(long, env = "WORKSPACE_PROXY_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+    /// Have the running proxy look the name up and judge its addresses
+    #[arg(long, requires = "connect")]
+    pub resolve: bool,
     /// GET, POST, CONNECT, ...
     pub method: String,
     /// An http or https URL, or HOST:PORT for CONNECT
@@ -118,6 +129,11 @@ pub struct ListenArgs {
         value_delimiter = ' '
     )]
     pub admin_listen: Vec<ListenAddr>,
+
+    /// Name by which the management listeners may be called, besides addresses and localhost;
+    /// repeatable
+    #[arg(long, env = "WORKSPACE_PROXY_ADMIN_HOST", value_name = "NAME", value_delimiter = ',')]
+    pub admin_host: Vec<Host>,
 
     /// File with the bearer token of the management listeners; needed for every TCP one
     #[arg(long, env = "WORKSPACE_PROXY_ADMIN_TOKEN_FILE", value_name = "FILE")]
@@ -215,6 +231,10 @@ pub struct LimitArgs {
     /// Limit for receiving a request head, and for an idle connection to a workspace
     #[arg(long, env = "WORKSPACE_PROXY_HEADER_TIMEOUT", default_value = "30s", value_parser = parse_time)]
     pub header_timeout: Duration,
+
+    /// Limit for the TLS client hello in a tunnel
+    #[arg(long, env = "WORKSPACE_PROXY_HELLO_TIMEOUT", default_value = "10s", value_parser = parse_time)]
+    pub hello_timeout: Duration,
 
     /// Connections of workspaces at a time; further ones wait
     #[arg(long, env = "WORKSPACE_PROXY_MAX_CONNECTIONS", default_value_t = 2048)]

@@ -1,4 +1,5 @@
-//! The command lines that talk to a running proxy: `rules get|put|clear` and `health`.
+//! The command lines that talk to a running proxy: `rules get|put|clear`, `health`, and `explain` with
+//! `--connect`.
 //!
 //! They are clients of the management listener and share no state with the proxy. What is asked for
 //! goes to standard output, everything else to standard error.
@@ -6,6 +7,7 @@
 //! Exit codes: 0 done, 1 refused or not ready, 2 the proxy could not be reached or answered nonsense,
 //! 3 a local file cannot be used.
 
+pub mod explain;
 mod report;
 
 use std::io::{self, Read as _, Write};

@@ -8,7 +8,7 @@ use workspace_common::drain::Drain;
 
 use crate::audit::Sinks;
 use crate::classify::Routes;
-use crate::policy::Policy;
+use crate::policy::live::LivePolicy;
 use crate::refusal::Refusal;
 use crate::reverse::BedrockRoute;
 use crate::rules::RuleStore;
@@ -18,7 +18,7 @@ use crate::upstream::exchange::Exchanger;
 #[derive(Debug)]
 pub struct Context {
     /// Who may be reached.
-    pub policy: Policy,
+    pub policy: LivePolicy,
     /// Which reverse routes exist.
     pub routes: Routes,
     /// The way out.
@@ -42,6 +42,10 @@ pub struct Context {
 pub struct Limits {
     /// How long a tunnel or a response may be silent.
     pub idle_timeout: Duration,
+    /// How long the first words in a tunnel may take.
+    pub hello_timeout: Duration,
+    /// How long a request head may take.
+    pub header_timeout: Duration,
 }
 
 impl Context {

@@ -25,19 +25,33 @@ use crate::websocket::Handshake;
 pub async fn serve(
     context: &Context,
     target: &Forward,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
     audit: &mut Audit,
 ) -> Result<Reply, Refusal> {
     let permit = decide(context, target, &request)?;
-    audit.permitted(&permit);
+    send(context, &permit, target, request, audit).await
+}
+
+/// Sends a request that was decided.
+///
+/// # Errors
+/// What went wrong on the way.
+pub async fn send(
+    context: &Context,
+    permit: &Permit,
+    target: &Forward,
+    mut request: Request<Incoming>,
+    audit: &mut Audit,
+) -> Result<Reply, Refusal> {
+    audit.permitted(permit);
     let path = target.origin_form.parse().map_err(|_ignored| Refusal::BadPath)?;
     let handshake = Handshake::take(&mut request);
-    let mut request = outgoing(request, &permit, path, Upload { audit, limit: None, until: None })?;
+    let mut request = outgoing(request, permit, path, Upload { audit, limit: None, until: None })?;
     if let Some(handshake) = &handshake {
         handshake.ask(request.headers_mut());
     }
     let terms = Terms::until_stopped(context);
-    exchange(context, &permit, (request, handshake), terms, audit).await
+    exchange(context, permit, (request, handshake), terms, audit).await
 }
 
 fn decide(
@@ -51,7 +65,7 @@ fn decide(
         access: Access::Forward(target.scheme),
         request: Some((request.method(), path)),
     };
-    let permit = policy::decide(&context.policy, &question)?;
+    let permit = policy::decide(&context.policy.current(), &question)?;
     if permit.judged_path() {
         // A rule that allows only some paths must read the path as the origin will.
         check_path(path, EncodedSlash::Refused)?;

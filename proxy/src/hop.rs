@@ -18,6 +18,16 @@ pub fn clean_request(headers: &mut HeaderMap) {
     join_cookies(headers);
 }
 
+/// Whether the transfer coding of an answer is none, or `chunked` once. Another one would be taken off
+/// or left on depending on who reads it.
+#[must_use]
+pub fn is_plainly_coded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let first = codings.next();
+    first.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        && codings.next().is_none()
+}
+
 /// Makes an origin's response headers fit to be sent back. An origin cannot speak for the proxy.
 pub fn clean_response(headers: &mut HeaderMap) {
     remove_false_length(headers);
@@ -95,6 +105,24 @@ mod tests {
         let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2")]);
         clean_request(&mut headers);
         assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+    }
+
+    #[test]
+    fn an_answer_has_one_plain_coding_or_none() {
+        for (values, expected) in [
+            (&[][..], true),
+            (&["Chunked"], true),
+            (&["gzip, chunked"], false),
+            (&["xchunked"], false),
+            (&["chunked", "chunked"], false),
+        ] {
+            let fields: Vec<_> = values.iter().map(|v| ("transfer-encoding", *v)).collect();
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(name, HeaderValue::from_static(value));
+            }
+            assert_eq!(is_plainly_coded(&headers), expected, "{values:?}");
+        }
     }
 
     #[test]

@@ -27,7 +27,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::CheckPolicy { file } => Ok(explain::check_policy(&file)?),
-        Command::Explain(args) => Ok(explain::explain(&args)?),
+        Command::Explain(args) => match args.connect.clone() {
+            None => Ok(explain::explain(&args)?),
+            Some(connect) => {
+                let (out, err) = (&mut io::stdout(), &mut io::stderr());
+                block_on(client::explain::explain(&args, connect, out, err))
+            }
+        },
         Command::Rules(args) => block_on(client::rules(args, &mut io::stdout(), &mut io::stderr())),
         Command::Health(args) => {
             block_on(client::health(args, &mut io::stdout(), &mut io::stderr()))

@@ -25,6 +25,10 @@ pub struct Metrics {
     pub limit_hits: IntCounterVec,
     /// Answers in which an origin sent an injected credential back.
     pub leaks: IntCounter,
+    /// Requests that passed only because the policy is in report mode, by the code they would have had.
+    pub would_deny: IntCounterVec,
+    /// Attempts to read the policy again, by result: `applied` or `refused`.
+    pub policy_reloads: IntCounterVec,
     /// Audit lines lost because the reader of the log does not keep up.
     pub audit_dropped: IntCounter,
 }
@@ -51,6 +55,8 @@ impl Metrics {
                 "ws_proxy_leak_detected_total",
                 "Answers that held an injected credential",
             )?,
+            would_deny: counters("would_deny_total", "Passed in report mode", &["code"])?,
+            policy_reloads: counters("policy_reloads_total", "Reloads of the policy", &["result"])?,
             audit_dropped: IntCounter::new(
                 "ws_proxy_audit_dropped_total",
                 "Audit lines lost to a slow log reader",
@@ -70,6 +76,8 @@ impl Metrics {
         registry.register(Box::new(self.ttfb_seconds.clone()))?;
         registry.register(Box::new(self.limit_hits.clone()))?;
         registry.register(Box::new(self.leaks.clone()))?;
+        registry.register(Box::new(self.would_deny.clone()))?;
+        registry.register(Box::new(self.policy_reloads.clone()))?;
         registry.register(Box::new(self.audit_dropped.clone()))
     }
 

@@ -7,98 +7,76 @@
 //! else, so that no code path can dial what was not decided.
 
 pub mod index;
+pub mod live;
 pub mod pattern;
+pub mod place;
+pub mod ranges;
+pub mod review;
+pub mod rule;
+pub mod shared;
+pub mod tunnel;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use globset::GlobSet;
 use http::Method;
 use ipnet::IpNet;
 
 use crate::host::{Host, HostPort, Scheme};
 use crate::policy::index::HostIndex;
 use crate::policy::pattern::HostPattern;
+use crate::policy::place::Place;
+use crate::policy::ranges::RangeMap;
+pub use crate::policy::rule::{Access, AllowRule, DenyRule, PrivateException};
+use crate::policy::tunnel::{Ech, TunnelTerms};
 use crate::refusal::Refusal;
 
 /// The compiled policy of one proxy.
 #[derive(Debug, Default)]
 pub struct Policy {
+    mode: Mode,
+    ech: Ech,
     allow: HostIndex<AllowRule>,
     deny: HostIndex<DenyRule>,
-    exceptions: Vec<PrivateException>,
-    extra_deny: Vec<IpNet>,
+    exceptions: HostIndex<PrivateException>,
+    extra_deny: Arc<RangeMap<()>>,
 }
 
 /// The parts that a policy is compiled from, each already parsed.
 #[derive(Debug, Default)]
 pub struct PolicyParts {
+    /// Whether denials count.
+    pub mode: Mode,
+    /// What becomes of encrypted client hellos.
+    pub ech: Ech,
     /// What may be reached.
     pub allow: Vec<(HostPattern, AllowRule)>,
     /// What may not be reached even where an allow rule matches.
     pub deny: Vec<(HostPattern, DenyRule)>,
     /// Internal addresses that named hosts may resolve to.
-    pub exceptions: Vec<PrivateException>,
+    pub exceptions: Vec<(HostPattern, PrivateException)>,
     /// Ranges that are refused whatever else is said.
     pub extra_deny: Vec<IpNet>,
 }
 
-/// One allow rule, apart from its host pattern.
-#[derive(Clone, Debug)]
-pub struct AllowRule {
-    /// How the rule is named in audit lines: its pattern as written.
-    pub label: Arc<str>,
-    /// Ports, at least one.
-    pub ports: Vec<u16>,
-    /// Ways of access, at least one.
-    pub access: Vec<Access>,
-    /// Methods, or all. A rule that limits methods or paths never allows a tunnel.
-    pub methods: Option<Vec<Method>>,
-    /// Globs over the path, or all.
-    pub paths: Option<GlobSet>,
+/// What becomes of a request that the lists do not allow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It is refused.
+    #[default]
+    Enforce,
+    /// It passes, and its audit line says what would have been. The address guard and everything
+    /// that is malformed are refused all the same.
+    Report,
 }
 
-/// One deny rule, apart from its host pattern.
-#[derive(Clone, Debug)]
-pub struct DenyRule {
-    /// Ports, or all.
-    pub ports: Option<Vec<u16>>,
-}
-
-/// How a destination is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Access {
-    /// CONNECT: opaque to the proxy.
-    Tunnel,
-    /// Absolute-form with this scheme.
-    Forward(Scheme),
-}
-
-/// Lets hosts that match resolve into an internal range, on certain ports.
-#[derive(Clone, Debug)]
-pub struct PrivateException {
-    host: HostPattern,
-    cidr: IpNet,
-    ports: Option<Vec<u16>>,
-}
-
-impl PrivateException {
-    /// Makes an exception; no ports means every port.
+impl Mode {
+    /// The word of the policy file.
     #[must_use]
-    pub const fn new(host: HostPattern, cidr: IpNet, ports: Option<Vec<u16>>) -> Self {
-        Self { host, cidr, ports }
-    }
-
-    /// Whether the address and port are inside. The host has been matched before.
-    #[must_use]
-    pub fn opens(&self, ip: IpAddr, port: u16) -> bool {
-        self.cidr.contains(&ip) && self.ports.as_ref().is_none_or(|ports| ports.contains(&port))
-    }
-
-    #[cfg(test)]
-    pub(crate) fn for_tests(cidr: IpNet, port: Option<u16>) -> Self {
-        let host = "test.example".parse().unwrap();
-        Self::new(host, cidr, port.map(|port| vec![port]))
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Report => "report",
+        }
     }
 }
 
@@ -121,7 +99,18 @@ pub struct Permit {
     rule: Arc<str>,
     purpose: Purpose,
     judged_path: bool,
-    exceptions: Vec<PrivateException>,
+    would_deny: Option<Refusal>,
+    tunnel: TunnelTerms,
+    guard: GuardTerms,
+}
+
+/// What the address guard is told besides its own classes.
+#[derive(Clone, Debug, Default)]
+pub struct GuardTerms {
+    /// The exceptions for the host.
+    pub exceptions: Vec<PrivateException>,
+    /// Ranges refused whatever the exceptions say.
+    pub extra_deny: Arc<RangeMap<()>>,
 }
 
 /// What a permit is for. Connections are never shared between purposes, so that nothing of a
@@ -145,7 +134,7 @@ impl Permit {
         &self.at
     }
 
-    /// The protocol to speak; meaningless for a tunnel.
+    /// The protocol to speak; in a tunnel, the one that is spoken.
     #[must_use]
     pub const fn scheme(&self) -> Scheme {
         self.scheme
@@ -169,10 +158,22 @@ impl Permit {
         &self.purpose
     }
 
-    /// The exceptions to the address guard that apply to this host.
+    /// The refusal that it would have been, were the policy not in report mode.
     #[must_use]
-    pub fn exceptions(&self) -> &[PrivateException] {
-        &self.exceptions
+    pub const fn would_deny(&self) -> Option<Refusal> {
+        self.would_deny
+    }
+
+    /// What is asked of the first words, where it is for a tunnel.
+    #[must_use]
+    pub const fn tunnel(&self) -> TunnelTerms {
+        self.tunnel
+    }
+
+    /// What the address guard has to know about this host.
+    #[must_use]
+    pub const fn guard(&self) -> &GuardTerms {
+        &self.guard
     }
 }
 
@@ -181,11 +182,19 @@ impl Policy {
     #[must_use]
     pub fn new(parts: PolicyParts) -> Self {
         Self {
+            mode: parts.mode,
+            ech: parts.ech,
             allow: HostIndex::new(parts.allow),
             deny: HostIndex::new(parts.deny),
-            exceptions: parts.exceptions,
-            extra_deny: parts.extra_deny,
+            exceptions: HostIndex::new(parts.exceptions),
+            extra_deny: Arc::new(parts.extra_deny.into_iter().map(|net| (net, ())).collect()),
         }
+    }
+
+    /// Whether denials count.
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// How many allow rules there are.
@@ -200,37 +209,53 @@ impl Policy {
         self.deny.len()
     }
 
-    /// Ranges refused whatever else is said.
-    #[must_use]
-    pub fn extra_deny(&self) -> &[IpNet] {
-        &self.extra_deny
-    }
-
-    fn exceptions_for(&self, host: &Host) -> Vec<PrivateException> {
-        let applies = |e: &&PrivateException| e.host.matches(host);
-        self.exceptions.iter().filter(applies).cloned().collect()
+    fn guard_terms(&self, host: &Host) -> GuardTerms {
+        GuardTerms {
+            exceptions: self.exceptions.matching(host).cloned().collect(),
+            extra_deny: Arc::clone(&self.extra_deny),
+        }
     }
 }
+
+/// The port on which a tunnel carries HTTP in clear.
+pub const HTTP_PORT: u16 = 80;
 
 /// Decides a request by the deny and allow lists.
 ///
 /// # Errors
 /// The first reason against it, in the order host, port, access, method, path.
 pub fn decide(policy: &Policy, question: &Question<'_>) -> Result<Permit, Refusal> {
-    check_denied(policy, question.at)?;
-    let rule = find_rule(policy, question)?;
+    let found = check_denied(policy, question).map_err(|(refusal, _rule)| refusal);
+    let found = found.and_then(|()| find_rule(policy, question));
+    let would_deny = found.err();
+    if let Some(refusal) = would_deny
+        && policy.mode == Mode::Enforce
+    {
+        return Err(refusal);
+    }
+    let (rule, judged_path, tunnel) = match found {
+        Ok(rule) => (Arc::clone(&rule.label), rule.paths.is_some(), rule.tunnel),
+        Err(_) => (Mode::Report.as_str().into(), false, TunnelTerms::default()),
+    };
+    let tunnel = TunnelTerms { ech: policy.ech, ..tunnel };
     let (scheme, purpose) = match question.access {
+        Access::Tunnel if question.at.port == HTTP_PORT => (Scheme::Http, Purpose::Tunnel),
         Access::Tunnel => (Scheme::Https, Purpose::Tunnel),
         Access::Forward(scheme) => (scheme, Purpose::Forward),
     };
-    Ok(Permit {
-        at: question.at.clone(),
-        scheme,
-        rule: Arc::clone(&rule.label),
-        purpose,
-        judged_path: rule.paths.is_some(),
-        exceptions: policy.exceptions_for(&question.at.host),
-    })
+    let guard = policy.guard_terms(&question.at.host);
+    let at = question.at.clone();
+    Ok(Permit { at, scheme, rule, purpose, judged_path, would_deny, tunnel, guard })
+}
+
+/// The place of the rule that decides a request: the one that denies or allows it; none where
+/// nothing names it.
+#[must_use]
+pub fn deciding_place<'p>(policy: &'p Policy, question: &Question<'_>) -> Option<&'p Place> {
+    match check_denied(policy, question) {
+        Err((_, rule)) => Some(&rule.place),
+        Ok(()) => find_rule(policy, question).ok().map(|rule| &rule.place),
+    }
 }
 
 /// Permits the destination of a credential route. The route itself is the allow rule; the deny list
@@ -241,34 +266,31 @@ pub fn decide(policy: &Policy, question: &Question<'_>) -> Result<Permit, Refusa
 pub fn decide_route(
     policy: &Policy,
     purpose: Purpose,
-    scheme: Scheme,
-    at: &HostPort,
+    question: &Question<'_>,
 ) -> Result<Permit, Refusal> {
-    check_denied(policy, at)?;
+    // A route is not a matter of the allow list, so report mode changes nothing about it.
+    check_denied(policy, question).map_err(|(refusal, _rule)| refusal)?;
     let rule = match &purpose {
         Purpose::Route(name) => Arc::clone(name),
         Purpose::Aws => "bedrock".into(),
         Purpose::Tunnel | Purpose::Forward => return Err(Refusal::NotAllowed),
     };
-    Ok(Permit {
-        at: at.clone(),
-        scheme,
-        rule,
-        purpose,
-        judged_path: false,
-        exceptions: policy.exceptions_for(&at.host),
-    })
+    let Access::Forward(scheme) = question.access else { return Err(Refusal::NotAllowed) };
+    let guard = policy.guard_terms(&question.at.host);
+    let at = question.at.clone();
+    let tunnel = TunnelTerms::default();
+    Ok(Permit { at, scheme, rule, purpose, judged_path: false, would_deny: None, tunnel, guard })
 }
 
-fn check_denied(policy: &Policy, at: &HostPort) -> Result<(), Refusal> {
-    let hit = |rule: &DenyRule| {
-        let ports = rule.ports.as_ref();
-        ports.is_none_or(|ports| ports.contains(&at.port))
-    };
-    if policy.deny.matching(&at.host).any(hit) {
-        return Err(Refusal::Denied);
+/// The refusal comes with the rule that causes it.
+fn check_denied<'p>(
+    policy: &'p Policy,
+    question: &Question<'_>,
+) -> Result<(), (Refusal, &'p DenyRule)> {
+    match policy.deny.matching(&question.at.host).find(|rule| rule.hits(question)) {
+        Some(rule) => Err((Refusal::Denied, rule)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The first rule that allows all of it. Without one, the refusal names the step at which the last
@@ -283,30 +305,6 @@ fn find_rule<'p>(policy: &'p Policy, question: &Question<'_>) -> Result<&'p Allo
         }
     }
     Err(closest.1)
-}
-
-impl AllowRule {
-    /// Ok, or the number of the step that failed with its refusal.
-    fn verdict(&self, question: &Question<'_>) -> Result<(), (u8, Refusal)> {
-        if !self.ports.contains(&question.at.port) {
-            return Err((1, Refusal::PortNotAllowed));
-        }
-        if !self.access.contains(&question.access) {
-            return Err((2, Refusal::SchemeNotAllowed));
-        }
-        let Some((method, path)) = question.request else {
-            // A tunnel shows neither method nor path, so a rule that limits them cannot allow it.
-            let limited = self.methods.is_some() || self.paths.is_some();
-            return if limited { Err((2, Refusal::SchemeNotAllowed)) } else { Ok(()) };
-        };
-        if self.methods.as_ref().is_some_and(|methods| !methods.contains(method)) {
-            return Err((3, Refusal::MethodNotAllowed));
-        }
-        match &self.paths {
-            Some(paths) if !paths.is_match(path) => Err((4, Refusal::PathNotAllowed)),
-            _ => Ok(()),
-        }
-    }
 }
 
 #[cfg(test)]

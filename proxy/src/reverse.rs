@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::credential::strip_client_credentials;
 use crate::forward::{Upload, outgoing};
 use crate::host::{Host, HostPort, Scheme};
-use crate::policy::{self, Purpose};
+use crate::policy::{self, Access, Purpose, Question};
 use crate::refusal::Refusal;
 use crate::rules::{BaseUrl, McpRule, Redaction};
 use crate::stream_body::Ending;
@@ -48,9 +48,12 @@ pub async fn mcp(
     rule.permits(request.method(), &path.rest)?;
     let purpose = Purpose::Route(rule.name.as_str().into());
     let base = &rule.base;
-    let permit = policy::decide_route(&context.policy, purpose, base.scheme, &base.host_port)?;
-    audit.permitted(&permit);
     let target = base.join(&path.rest, path.query.as_deref())?;
+    let asked = Some((request.method(), target.path()));
+    let access = Access::Forward(base.scheme);
+    let question = Question { at: &base.host_port, access, request: asked };
+    let permit = policy::decide_route(&context.policy.current(), purpose, &question)?;
+    audit.permitted(&permit);
     let handshake = Handshake::take(&mut request);
     strip_client_credentials(request.headers_mut(), &rule.strip);
     let upload = Upload { audit, limit: rule.max_request_bytes, until: Some(revoked(&rule)) };
@@ -111,7 +114,9 @@ pub async fn bedrock(
     let bare = path.split('?').next().unwrap_or(path);
     let target = route.aws.bedrock_target(bare).ok_or(Refusal::UnknownRoute)?;
     let (scheme, at) = route.destination(&target)?;
-    let permit = policy::decide_route(&context.policy, Purpose::Aws, scheme, &at)?;
+    let asked = Some((request.method(), bare));
+    let question = Question { at: &at, access: Access::Forward(scheme), request: asked };
+    let permit = policy::decide_route(&context.policy.current(), Purpose::Aws, &question)?;
     audit.permitted(&permit);
     audit.aws(target.service.as_str(), target.region.as_str());
     if !target.plane.serves(request.method()) {

@@ -5,33 +5,38 @@
 
 pub mod aws_route;
 pub mod management;
+pub mod policy_view;
+pub mod reload;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use workspace_common::drain::{self, Drain, StopSignals};
 use workspace_common::listen::{BindError, BoundListener, ListenAddr};
-use workspace_common::serve::{ServeOptions, serve};
+use workspace_common::serve::{ServeOptions, serve_each};
 use workspace_common::token::{BearerToken, TokenError};
 
+use crate::admin::OwnNames;
 use crate::audit::Sinks;
 use crate::audit::writer::AuditWriter;
 use crate::cli::{ListenArgs, ServeArgs};
-use crate::config::{ConfigError, Settings};
+use crate::config::{ConfigError, Settings, Sources};
 use crate::context::{Context, Limits};
 use crate::metrics::Metrics;
-use crate::policy::Policy;
+use crate::policy::Mode;
+use crate::policy::live::LivePolicy;
 use crate::rules::{PlainHttp, RuleLimits, RuleStore};
 use crate::server::aws_route::{AwsPlan, AwsSetupError};
 use crate::server::management::Management;
+use crate::server::reload::{Fixed, Reload};
 use crate::service;
 use crate::upstream::Connector;
 use crate::upstream::dial::OwnListeners;
 use crate::upstream::exchange::Exchanger;
+use crate::upstream::guard::Cluster;
 use crate::upstream::pool::MAX_IDLE;
 use crate::upstream::resolve::{Resolver, ResolverError, ResolverOptions};
 use crate::upstream::tls::{TlsSetupError, client_config};
@@ -128,9 +133,7 @@ struct Prepared {
 
 impl Prepared {
     fn new(args: &ServeArgs) -> Result<Self, StartError> {
-        let policy = &args.policy;
-        let settings =
-            Settings::load(policy.policy.as_deref(), &policy.allow, &policy.domain_whitelist)?;
+        let settings = Settings::load(&Sources::from(&args.policy))?;
         let tls = client_config(args.upstream.upstream_ca.as_deref())?;
         let token =
             args.listeners.admin_token_file.as_deref().map(BearerToken::load).transpose()?;
@@ -152,6 +155,10 @@ impl Prepared {
 
     async fn serve(self, args: &ServeArgs) -> Result<(), StartError> {
         let mut signals = StopSignals::install().map_err(StartError::Runtime)?;
+        let fixed = Fixed::of(&self.settings);
+        let reload =
+            Reload::new(Sources::from(&args.policy), fixed).map_err(StartError::Runtime)?;
+        warn_about(&self.settings);
         let (trigger, drain) = drain::channel();
         let plan = Plan {
             settings: self.settings,
@@ -163,10 +170,12 @@ impl Prepared {
         };
         let context = Arc::new(plan.context(args)?);
         tend_pool(&context);
+        context.drain.spawn_background(reload.watch(Arc::clone(&context)));
         serve_workspaces(self.workspace, &context, args)?;
         let management = Management {
             token: self.token,
             rules_needed: args.listeners.rules_needed(),
+            hosts: OwnNames::new(args.listeners.admin_host.clone()),
             header_timeout: args.limits.header_timeout,
         };
         // Probes are answered until the last workspace is done, so that they see the drain.
@@ -188,13 +197,26 @@ fn audit_writer(file: Option<&Path>) -> Result<AuditWriter, StartError> {
     })
 }
 
-fn announce(context: &Context) {
-    if context.policy.allow_count() == 0 {
-        tracing::warn!("no allow rule: every destination is denied");
+/// Says what the operator may not have meant.
+fn warn_about(settings: &Settings) {
+    let policy = &settings.policy;
+    match policy.mode() {
+        Mode::Report => tracing::warn!("report mode: what the lists deny passes all the same"),
+        Mode::Enforce if policy.allow_count() == 0 => {
+            tracing::warn!("no allow rule: every destination is denied");
+        }
+        Mode::Enforce => {}
     }
+    for warning in &settings.warnings {
+        tracing::warn!(%warning, "a rule may not do what it was meant to");
+    }
+}
+
+fn announce(context: &Context) {
+    let policy = context.policy.current();
     tracing::info!(
-        allow_rules = context.policy.allow_count(),
-        deny_rules = context.policy.deny_count(),
+        allow_rules = policy.allow_count(),
+        deny_rules = policy.deny_count(),
         bedrock = context.bedrock.is_some(),
         "serving"
     );
@@ -236,32 +258,28 @@ impl Plan {
         let connector = Connector {
             resolver,
             own: self.own,
-            extra_deny: extra_deny(&self.settings.policy),
+            cluster: Cluster::from_environment(),
             connect_timeout: args.limits.connect_timeout,
         };
         let plain_http =
             args.upstream.allow_plain_http_rules || self.settings.allow_plain_http_rules;
         let tunnels = args.limits.max_tunnels.min(Semaphore::MAX_PERMITS);
         Ok(Context {
-            policy: self.settings.policy,
+            policy: LivePolicy::new(self.settings.policy),
             routes,
             exchanger: Exchanger::new(connector, self.tls, self.drain.clone()),
             rules: RuleStore::new(rule_limits(plain_http)),
             bedrock,
             sinks: self.sinks,
-            limits: Limits { idle_timeout: args.limits.idle_timeout },
+            limits: Limits {
+                idle_timeout: args.limits.idle_timeout,
+                hello_timeout: args.limits.hello_timeout,
+                header_timeout: args.limits.header_timeout,
+            },
             tunnels: Arc::new(Semaphore::new(tunnels)),
             drain: self.drain,
         })
     }
-}
-
-/// The ranges of the policy file and, in a pod, the address of the cluster's API server, which no
-/// workspace has business with.
-fn extra_deny(policy: &Policy) -> Vec<IpNet> {
-    let api_server = std::env::var("KUBERNETES_SERVICE_HOST").ok();
-    let api_server = api_server.and_then(|text| text.parse::<IpAddr>().ok()).map(IpNet::from);
-    policy.extra_deny().iter().copied().chain(api_server).collect()
 }
 
 fn rule_limits(plain_http: bool) -> RuleLimits {
@@ -274,16 +292,18 @@ fn serve_workspaces(
     context: &Arc<Context>,
     args: &ServeArgs,
 ) -> Result<(), StartError> {
-    let refused = Arc::clone(context);
-    let options = ServeOptions::new(args.limits.max_connections, args.limits.header_timeout)
+    let (refused, header_timeout) = (Arc::clone(context), args.limits.header_timeout);
+    let options = ServeOptions::new(args.limits.max_connections, header_timeout)
         .on_malformed(move |peer, what| service::malformed(&refused, peer, what));
     for listener in listeners {
         let listener = listener.into_async().map_err(StartError::Runtime)?;
         tracing::info!(address = %listener.address(), "listening for workspaces");
         let context = Arc::clone(context);
         let drain = context.drain.clone();
-        let handler = move |request, peer| service::handle(Arc::clone(&context), request, peer);
-        drain.spawn(serve(listener, options.clone(), drain.clone(), handler));
+        let serve_one = move |stream, peer| {
+            service::connection(Arc::clone(&context), stream, peer, header_timeout)
+        };
+        drain.spawn(serve_each(listener, options.clone(), drain.clone(), serve_one));
     }
     Ok(())
 }

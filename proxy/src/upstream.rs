@@ -12,14 +12,13 @@ pub mod tls;
 
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use tokio::net::TcpStream;
 
 use crate::audit::Audit;
 use crate::policy::Permit;
 use crate::refusal::Refusal;
 use crate::upstream::dial::OwnListeners;
-use crate::upstream::guard::CheckedAddr;
+use crate::upstream::guard::{CheckedAddr, Cluster};
 use crate::upstream::resolve::Resolver;
 
 /// What connecting needs.
@@ -29,8 +28,8 @@ pub struct Connector {
     pub resolver: Resolver,
     /// Listeners of this process.
     pub own: OwnListeners,
-    /// Ranges refused whatever the exceptions say.
-    pub extra_deny: Vec<IpNet>,
+    /// The cluster around the proxy.
+    pub cluster: Cluster,
     /// Limit for all attempts together, resolution apart.
     pub connect_timeout: Duration,
 }
@@ -49,6 +48,15 @@ impl Connector {
         let (stream, used) = dial::dial(&addresses, self.connect_timeout).await?;
         audit.connected(begun.elapsed(), used.class());
         Ok(stream)
+    }
+
+    /// The addresses that would be dialled, for those who only want to know.
+    ///
+    /// # Errors
+    /// As [`Self::connect`], apart from dialling.
+    pub async fn addresses(&self, permit: &Permit) -> Result<Vec<CheckedAddr>, Refusal> {
+        let found = self.resolver.lookup(&permit.at().host).await?;
+        self.survivors(permit, found)
     }
 
     /// The addresses that the guard lets through; its first refusal when there is none.
@@ -71,7 +79,7 @@ impl Connector {
 
     fn judge(&self, permit: &Permit, ip: std::net::IpAddr) -> Result<CheckedAddr, Refusal> {
         let port = permit.at().port;
-        let address = guard::check(ip, port, permit.exceptions(), &self.extra_deny);
+        let address = guard::check(ip, port, permit.guard(), &self.cluster);
         // The proxy itself is told apart even where no exception opens the address, because that is
         // the clearer message.
         if self.own.includes(std::net::SocketAddr::new(ip.to_canonical(), port)) {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::CommandFactory as _;
 use workspace_proxy::cli::Cli;
-use workspace_proxy::config::Settings;
+use workspace_proxy::config::{Settings, Sources};
 use workspace_proxy::gauges;
 use workspace_proxy::metrics::Metrics;
 use workspace_proxy::refusal::Refusal;
@@ -114,6 +114,8 @@ fn metric_names() -> BTreeSet<String> {
     metrics.requests.with_label_values(&["m", "d", "c"]).inc();
     metrics.bytes.with_label_values(&["up"]).inc();
     metrics.ttfb_seconds.with_label_values(&["m"]).observe(0.1);
+    metrics.would_deny.with_label_values(&["c"]).inc();
+    metrics.policy_reloads.with_label_values(&["r"]).inc();
     metrics.limit_hits.with_label_values(&["l"]).inc();
     let registered = metrics.registry().gather();
     let registered = registered.iter().map(|family| family.name().to_owned());
@@ -130,9 +132,11 @@ fn the_table_of_metrics_is_the_programs() {
 
 #[test]
 fn every_key_of_the_example_policy_is_described_and_it_loads() {
-    let settings = Settings::load(Some(&docs("policy.example.yaml")), &[], "").unwrap();
+    let sources = Sources { file: Some(docs("policy.example.yaml")), ..Sources::default() };
+    let settings = Settings::load(&sources).unwrap();
     let count = settings.policy.allow_count();
     assert!(page().contains(&format!("{{\"allow_rules\":{count},")));
+    assert_eq!(settings.warnings, [], "the example warns");
     assert!(!settings.hosts.is_empty());
     let text = std::fs::read_to_string(docs("policy.example.yaml")).unwrap();
     let page = page();

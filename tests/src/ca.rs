@@ -5,7 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 /// A certificate authority that exists as long as this value.
@@ -53,12 +53,23 @@ impl Ca {
     /// # Errors
     /// When openssl fails.
     pub fn server(&self, name: &str) -> Result<Server> {
+        self.server_of(&[name])
+    }
+
+    /// A certificate for a server of several names, the first of which names its files.
+    ///
+    /// # Errors
+    /// When openssl fails.
+    pub fn server_of(&self, names: &[&str]) -> Result<Server> {
+        let name = names.first().context("a server without a name")?;
+        let all: Vec<String> = names.iter().map(|name| format!("DNS:{name}")).collect();
+        let all = all.join(",");
         openssl(
             self.path(),
             &format!(
                 "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
                  -keyout {name}.key -out {name}.pem -subj /CN={name} -CA ca.pem -CAkey ca.key \
-                 -addext subjectAltName=DNS:{name} -addext basicConstraints=critical,CA:FALSE \
+                 -addext subjectAltName={all} -addext basicConstraints=critical,CA:FALSE \
                  -addext extendedKeyUsage=serverAuth"
             ),
         )?;

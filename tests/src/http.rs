@@ -278,7 +278,8 @@ impl Connection {
     }
 
     fn read_body(&mut self, method: &str, head: &Head) -> Result<Vec<u8>> {
-        if method == "HEAD" || matches!(head.status, 101 | 204 | 304) {
+        let opened = method == "CONNECT" && head.status == 200;
+        if opened || method == "HEAD" || matches!(head.status, 101 | 204 | 304) {
             return Ok(Vec::new());
         }
         if head.header("transfer-encoding") == Some("chunked") {

@@ -10,16 +10,20 @@
 
 pub mod agent;
 pub mod attached;
+pub mod bad_inputs;
 pub mod binaries;
 pub mod ca;
 pub mod commands;
+pub mod dns;
 pub mod docker;
 pub mod gvisor;
+pub mod hello;
 pub mod http;
 pub mod image;
 pub mod isolation;
 pub mod manifests;
 pub mod mcp;
+pub mod namespace;
 pub mod origin;
 pub mod peer;
 pub mod process;
@@ -27,3 +31,4 @@ pub mod proxy;
 pub mod terminal;
 pub mod tools;
 pub mod wait;
+pub mod world;

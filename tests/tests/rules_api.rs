@@ -129,7 +129,7 @@ fn a_document_over_the_limit_is_refused_before_it_is_read() -> Result<()> {
     let proxy = proxy()?;
     let mut connection = Connection::open(proxy.admin.endpoint())?;
     let request = format!(
-        "PUT /rules HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\
+        "PUT /rules HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\
          Content-Type: application/json\r\nContent-Length: 5000000\r\n\r\n"
     );
     connection.send(request.as_bytes())?;

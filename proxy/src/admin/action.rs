@@ -11,6 +11,10 @@ pub(super) enum Action {
     Ready,
     /// `/metrics`.
     Metrics,
+    /// `/policy`: what is in force.
+    Policy,
+    /// `/explain`: what it decides.
+    Explain,
     /// `/rules`.
     Rules(RulesAction),
 }
@@ -44,6 +48,9 @@ impl Action {
             "/healthz" => read_only(Self::Alive),
             "/readyz" => read_only(Self::Ready),
             "/metrics" => read_only(Self::Metrics),
+            "/policy" => read_only(Self::Policy),
+            "/explain" if *method == Method::POST => Ok(Self::Explain),
+            "/explain" => Err(NoAction::Method { allow: "POST" }),
             "/rules" => match *method {
                 Method::GET | Method::HEAD => Ok(Self::Rules(RulesAction::Show)),
                 Method::PUT => Ok(Self::Rules(RulesAction::Replace)),

@@ -22,7 +22,54 @@ fn context() -> AdminContext {
         metrics: Box::new(|| "ws_proxy_up 1\n".to_owned()),
         readiness: Box::new(Vec::new),
         rules_needed: RulesNeeded::Never,
+        policy: Box::new(Nothing),
+        hosts: OwnNames::default(),
     }
+}
+
+/// A policy of which only the questions matter.
+pub(crate) struct Nothing;
+
+impl PolicyView for Nothing {
+    fn summary(&self) -> Value {
+        serde_json::json!({ "allow_rules": 0 })
+    }
+
+    fn explain(
+        &self,
+        asked: Asked,
+        resolve: bool,
+    ) -> Pin<Box<dyn Future<Output = Value> + Send + '_>> {
+        let code = asked.decide(&crate::policy::Policy::default()).err().map(|r| r.code());
+        Box::pin(std::future::ready(serde_json::json!({ "code": code, "resolve": resolve })))
+    }
+}
+
+#[tokio::test]
+async fn explain_needs_the_token_and_a_question() {
+    let context = context();
+    let ask = |headers, body| Call { method: Method::POST, path: "/explain", headers, body };
+    let question = r#"{"method": "CONNECT", "url": "a.example:443"}"#;
+    let (head, _) = call(&context, ask(&[], question)).await;
+    assert_eq!(head.status(), 401);
+    let (head, body) = call(&context, ask(&[BEARER], question)).await;
+    assert_eq!(head.status(), 200);
+    assert_eq!(json(&body), serde_json::json!({ "code": "not_allowed", "resolve": false }));
+    for (bad, code) in [
+        ("{", "bad_json"),
+        (r#"{"method": "GET"}"#, "bad_json"),
+        (r#"{"method": "GET", "url": "http://a.example/", "more": 1}"#, "bad_json"),
+        (r#"{"method": "GET", "url": "/x"}"#, "bad_question"),
+    ] {
+        let (head, body) = call(&context, ask(&[BEARER], bad)).await;
+        assert_eq!(
+            (head.status().as_u16(), json(&body)["code"].as_str()),
+            (400, Some(code)),
+            "{bad}"
+        );
+    }
+    let show = Call { method: Method::GET, path: "/policy", headers: &[BEARER], body: "" };
+    assert_eq!(call(&context, show).await.0.status(), 200);
 }
 
 struct Call<'a> {

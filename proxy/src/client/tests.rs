@@ -33,6 +33,8 @@ impl Proxy {
             metrics: Box::new(String::new),
             readiness: Box::new(Vec::new),
             rules_needed: RulesNeeded::BeforeReady,
+            policy: Box::new(admin::tests::Nothing),
+            hosts: admin::OwnNames::default(),
         };
         let address = format!("unix:{}", dir.path().join("admin.sock").display());
         let listener = address.parse::<ListenAddr>().unwrap().bind().unwrap().into_async().unwrap();

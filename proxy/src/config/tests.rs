@@ -1,21 +1,26 @@
 //! Policy files and lists, good and bad.
 
 use super::*;
+use crate::config::compile::Compiler;
 use crate::host::HostPort;
-use crate::policy::{Question, decide};
+use crate::policy::{Access, Mode, Question, decide};
 use crate::refusal::Refusal;
 
 fn compile(yaml: &str) -> Result<Compiler, ConfigError> {
     let wire =
         parse_text(yaml).map_err(|problem| ConfigError::Syntax { path: "test".into(), problem })?;
     let mut compiler = Compiler::default();
-    compiler.file(&wire)?;
+    compiler.file("test.yaml".as_ref(), &wire)?;
     Ok(compiler)
 }
 
 fn tunnel(policy: &Policy, authority: &str) -> Result<(), Refusal> {
     let at = HostPort::parse_authority(authority, None)?;
     decide(policy, &Question { at: &at, access: Access::Tunnel, request: None }).map(|_| ())
+}
+
+fn whitelist(list: &str) -> Sources {
+    Sources { domain_whitelist: list.to_owned(), ..Sources::default() }
 }
 
 const SAMPLE: &str = r#"
@@ -46,6 +51,12 @@ fn a_policy_file_is_compiled() {
 }
 
 #[test]
+fn the_mode_is_enforce_unless_the_file_says_otherwise() {
+    assert_eq!(compile("version: 1").unwrap().parts.mode, Mode::Enforce);
+    assert_eq!(compile("version: 1\negress: { mode: report }").unwrap().parts.mode, Mode::Report);
+}
+
+#[test]
 fn json_is_read_as_well_and_an_empty_file_allows_nothing() {
     let json = r#"{"version": 1, "egress": {"allow": [{"host": "a.example"}]}}"#;
     assert_eq!(compile(json).unwrap().parts.allow.len(), 1);
@@ -56,6 +67,15 @@ fn json_is_read_as_well_and_an_empty_file_allows_nothing() {
 fn a_bad_file_is_refused_with_the_entry_named() {
     for (yaml, needle) in [
         ("version: 2", "version 2"),
+        ("version: 1\negress: { mode: off }", "mode"),
+        (
+            "version: 1\negress:\n  allow:\n  - host: a.example\n  - host: '*.com'",
+            "test.yaml:5: egress.allow[1]: `*.com`",
+        ),
+        (
+            "version: 1\negress: { private_exceptions: [{ host: '*.com', cidr: 10.0.0.0/8 }] }",
+            "too broad",
+        ),
         ("egress: {}", "version"),
         ("version: 1\nunknown: 1", "unknown"),
         ("version: 1\negress: { allow: [{ host: a.example, port: 1 }] }", "port"),
@@ -68,7 +88,7 @@ fn a_bad_file_is_refused_with_the_entry_named() {
         ("version: 1\negress: { allow: [{ host: a.example, ports: [0] }] }", "port 0"),
         ("version: 1\negress: { allow: [{ host: a.example, ports: [70000] }] }", "70000"),
         ("version: 1\negress: { allow: [{ host: a.example, methods: [get] }] }", "capitals"),
-        ("version: 1\negress: { allow: [{ host: a.example, paths: [x] }] }", "begin with /"),
+        ("version: 1\negress: { allow: [{ host: a.example, paths: [x] }] }", "begin with"),
         (
             "version: 1\negress: { allow: [{ host: a.example, paths: [/x], schemes: [tunnel] }] }",
             "tunnel hides",
@@ -100,13 +120,13 @@ fn an_alias_bomb_is_refused() {
 #[test]
 fn an_empty_list_allows_nothing_and_a_bad_entry_is_named() {
     for list in ["", ",", " , "] {
-        let settings = Settings::load(None, &[], list).unwrap();
+        let settings = Settings::load(&whitelist(list)).unwrap();
         assert_eq!(settings.policy.allow_count(), 0, "{list:?}");
     }
     for entry in
         ["*", "*.com", "*.co.uk", "*.", ".", "https://a.example/x", "com", "[a-z]*.example"]
     {
-        let error = Settings::load(None, &[], &format!("a.example,{entry}")).unwrap_err();
+        let error = Settings::load(&whitelist(&format!("a.example,{entry}"))).unwrap_err();
         let expected = format!("PROXY_DOMAIN_WHITELIST[1]: `{entry}`");
         assert!(error.to_string().contains(&expected), "{error}");
     }
@@ -114,7 +134,9 @@ fn an_empty_list_allows_nothing_and_a_bad_entry_is_named() {
 
 #[test]
 fn the_predecessors_list_and_the_flag_read_a_name_differently() {
-    let settings = Settings::load(None, &["flag.example".into()], "old.example").unwrap();
+    let settings =
+        Settings::load(&Sources { allow: vec!["flag.example".into()], ..whitelist("old.example") })
+            .unwrap();
     let policy = settings.policy;
     assert_eq!(tunnel(&policy, "flag.example:443"), Ok(()));
     assert_eq!(tunnel(&policy, "sub.flag.example:443"), Err(Refusal::NotAllowed));
@@ -140,7 +162,8 @@ fn as_many_rules_as_promised_fit_and_bombs_do_not() {
 #[test]
 fn a_password_in_an_entry_is_not_repeated() {
     for entry in ["https://user:hunter2@allowed.example/", "user:hunter2@allowed.example"] {
-        let error = Settings::load(None, &[entry.to_owned()], "").unwrap_err().to_string();
+        let sources = Sources { allow: vec![entry.to_owned()], ..Sources::default() };
+        let error = Settings::load(&sources).unwrap_err().to_string();
         assert!(error.contains("…@allowed.example") && !error.contains("hunter2"), "{error}");
     }
 }

@@ -1,11 +1,15 @@
 //! The policy file as it is written: YAML or JSON, version 1, unknown keys refused.
 
+pub mod tunnel;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_saphyr::Spanned;
 
+use crate::config::wire::tunnel::{EchWire, SniWire, TlsWire};
 use crate::host::Scheme;
-use crate::policy::Access;
+use crate::policy::{Access, Mode};
 
 /// The whole file. An empty file is an empty policy, which denies everything.
 #[derive(Clone, Debug, Deserialize)]
@@ -19,7 +23,7 @@ pub struct PolicyWire {
     /// Names with fixed addresses, as in a hosts file; no name server is asked about them. The
     /// address guard judges these addresses like any other.
     #[serde(default)]
-    pub hosts: BTreeMap<String, Vec<String>>,
+    pub hosts: BTreeMap<String, Spanned<Vec<String>>>,
     /// The Bedrock route. It exists where this section does, or a flag asks for it; credentials in the
     /// environment alone open nothing.
     pub bedrock: Option<BedrockWire>,
@@ -44,14 +48,40 @@ impl Default for PolicyWire {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EgressWire {
+    /// Whether denials count.
+    pub mode: ModeWire,
+    /// What becomes of encrypted client hellos.
+    pub ech: EchWire,
     /// What may be reached.
-    pub allow: Vec<AllowWire>,
+    pub allow: Vec<Spanned<AllowWire>>,
     /// What may not, whatever `allow` says.
-    pub deny: Vec<DenyWire>,
+    pub deny: Vec<Spanned<DenyWire>>,
     /// Internal addresses that named hosts may have.
-    pub private_exceptions: Vec<ExceptionWire>,
+    pub private_exceptions: Vec<Spanned<ExceptionWire>>,
     /// Address ranges refused whatever else is said: service, pod and node ranges of a cluster.
-    pub extra_deny_cidrs: Vec<String>,
+    pub extra_deny_cidrs: Vec<Spanned<String>>,
+}
+
+/// Whether the lists are enforced.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum ModeWire {
+    /// What they do not allow is refused.
+    #[default]
+    Enforce,
+    /// It passes, and is written down.
+    Report,
+}
+
+impl ModeWire {
+    /// The domain type.
+    #[must_use]
+    pub const fn mode(self) -> Mode {
+        match self {
+            Self::Enforce => Mode::Enforce,
+            Self::Report => Mode::Report,
+        }
+    }
 }
 
 /// One allow rule.
@@ -68,6 +98,10 @@ pub struct AllowWire {
     pub methods: Option<Vec<String>>,
     /// Globs over the path: `*` within a segment, `**` across; all when absent. Excludes tunnels.
     pub paths: Option<Vec<String>>,
+    /// Whether a tunnel must carry TLS (HTTP on port 80).
+    pub tls: Option<TlsWire>,
+    /// Which server names its TLS handshake may have.
+    pub sni: Option<SniWire>,
 }
 
 /// A way of access.
@@ -102,6 +136,12 @@ pub struct DenyWire {
     pub host: String,
     /// Ports; all when absent.
     pub ports: Option<Vec<u16>>,
+    /// Ways of access; all when absent.
+    pub schemes: Option<Vec<SchemeWire>>,
+    /// Methods in capitals; all when absent. Closes tunnels as well, which hide the method.
+    pub methods: Option<Vec<String>>,
+    /// Globs over the path; all when absent. Closes tunnels as well, which hide the path.
+    pub paths: Option<Vec<String>>,
 }
 
 /// One exception to the address guard.

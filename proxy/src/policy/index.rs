@@ -6,10 +6,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-
 use crate::host::Host;
 use crate::policy::pattern::HostPattern;
+use crate::policy::ranges::RangeMap;
 
 /// Rules by host pattern.
 #[derive(Debug)]
@@ -17,7 +16,7 @@ pub struct HostIndex<T> {
     rules: Vec<T>,
     names: HashMap<Arc<str>, Slot>,
     addresses: HashMap<IpAddr, Vec<usize>>,
-    ranges: Vec<(IpNet, usize)>,
+    ranges: RangeMap<usize>,
 }
 
 /// The rules that hang on one name.
@@ -41,7 +40,7 @@ impl<T> HostIndex<T> {
             rules: Vec::with_capacity(entries.len()),
             names: HashMap::with_capacity(entries.len()),
             addresses: HashMap::new(),
-            ranges: Vec::new(),
+            ranges: RangeMap::default(),
         };
         for (pattern, rule) in entries {
             index.insert(&pattern, rule);
@@ -71,6 +70,35 @@ impl<T> HostIndex<T> {
         by_name.chain(by_address).filter_map(|at| self.rules.get(at))
     }
 
+    /// The rules whose pattern takes in every host that this one does, itself included.
+    pub fn covering<'a>(
+        &'a self,
+        pattern: &'a HostPattern,
+    ) -> Box<dyn Iterator<Item = &'a T> + 'a> {
+        let found: Box<dyn Iterator<Item = usize>> = match pattern {
+            HostPattern::Exact(host) => return Box::new(self.matching(host)),
+            HostPattern::Range(net) => Box::new(self.ranges.covering(*net).copied()),
+            HostPattern::Below(base) => Box::new(self.below(base.name().unwrap_or_default())),
+            HostPattern::AtOrBelow(base) => {
+                let name = base.name().unwrap_or_default();
+                let itself = self.names.get(name).map_or(&[][..], |slot| &slot.at);
+                let above = self.below(name);
+                let both = move |at: &usize| {
+                    // Of the rules on the name itself, those that are only below it are too narrow.
+                    let own = self.names.get(name).is_some_and(|slot| slot.below.contains(at));
+                    !own || itself.contains(at)
+                };
+                Box::new(above.filter(both))
+            }
+        };
+        Box::new(found.filter_map(|at| self.rules.get(at)))
+    }
+
+    fn below<'a>(&'a self, name: &'a str) -> impl Iterator<Item = usize> + 'a {
+        let names = std::iter::once(name).chain(suffixes(name));
+        names.filter_map(|suffix| self.names.get(suffix)).flat_map(|slot| &slot.below).copied()
+    }
+
     fn by_name<'a, 'h>(&'a self, name: &'h str) -> impl Iterator<Item = usize> + use<'a, 'h, T> {
         let exact = self.names.get(name).into_iter().flat_map(|slot| &slot.at);
         let above =
@@ -80,15 +108,14 @@ impl<T> HostIndex<T> {
 
     fn by_address(&self, ip: IpAddr) -> impl Iterator<Item = usize> {
         let exact = self.addresses.get(&ip).into_iter().flatten().copied();
-        let inside = self.ranges.iter().filter(move |(net, _)| net.contains(&ip));
-        exact.chain(inside.map(|(_, at)| *at))
+        exact.chain(self.ranges.containing(ip).copied())
     }
 
     fn insert(&mut self, pattern: &HostPattern, rule: T) {
         let at = self.rules.len();
         self.rules.push(rule);
         match pattern {
-            HostPattern::Range(net) => self.ranges.push((*net, at)),
+            HostPattern::Range(net) => self.ranges.insert(*net, at),
             HostPattern::Exact(host) => match host.ip() {
                 Some(ip) => self.addresses.entry(ip).or_default().push(at),
                 None => self.slot(host).at.push(at),

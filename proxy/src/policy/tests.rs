@@ -1,25 +1,32 @@
 //! The decision as a table.
 
-use globset::{GlobBuilder, GlobSetBuilder};
-
 use super::*;
+use crate::rules::path::PathGlobs;
 
 fn allow(pattern: &str, ports: &[u16]) -> (HostPattern, AllowRule) {
     let rule = AllowRule {
         label: pattern.into(),
+        place: Place::of_list("test", 0),
         ports: ports.to_vec(),
         access: vec![Access::Tunnel, Access::Forward(Scheme::Http), Access::Forward(Scheme::Https)],
         methods: None,
         paths: None,
+        tunnel: TunnelTerms::default(),
     };
+    (pattern.parse().unwrap(), rule)
+}
+
+fn deny(pattern: &str, ports: Option<Vec<u16>>) -> (HostPattern, DenyRule) {
+    let place = Place::of_list("test", 0);
+    let rule =
+        DenyRule { label: pattern.into(), place, ports, access: None, methods: None, paths: None };
     (pattern.parse().unwrap(), rule)
 }
 
 fn sample() -> Policy {
     let mut limited = allow("api.example", &[80]);
     limited.1.methods = Some(vec![Method::GET]);
-    let glob = GlobBuilder::new("/simple/**").literal_separator(true).build().unwrap();
-    limited.1.paths = Some(GlobSetBuilder::new().add(glob).build().unwrap());
+    limited.1.paths = Some(PathGlobs::parse(vec!["/simple/**".into()]).unwrap());
     Policy::new(PolicyParts {
         allow: vec![
             allow("allowed.example", &[443]),
@@ -29,10 +36,7 @@ fn sample() -> Policy {
             allow("198.51.100.7", &[443]),
             limited,
         ],
-        deny: vec![
-            ("evil.cdn.example".parse().unwrap(), DenyRule { ports: None }),
-            ("half.cdn.example".parse().unwrap(), DenyRule { ports: Some(vec![80]) }),
-        ],
+        deny: vec![deny("evil.cdn.example", None), deny("half.cdn.example", Some(vec![80]))],
         ..PolicyParts::default()
     })
 }
@@ -98,8 +102,50 @@ fn a_route_is_its_own_allow_rule_but_the_deny_list_still_wins() {
     let policy = sample();
     let route = |authority: &str| {
         let at = HostPort::parse_authority(authority, None).unwrap();
-        decide_route(&policy, Purpose::Route("gh".into()), Scheme::Https, &at)
+        let access = Access::Forward(Scheme::Https);
+        let question = Question { at: &at, access, request: Some((&Method::GET, "/")) };
+        decide_route(&policy, Purpose::Route("gh".into()), &question)
     };
     assert_eq!(&**route("api.gh.test:443").unwrap().rule(), "gh");
     assert_eq!(route("evil.cdn.example:443").err(), Some(Refusal::Denied));
+}
+
+#[test]
+fn in_report_mode_everything_passes_and_says_what_would_have_been() {
+    let mut policy = sample();
+    policy.mode = Mode::Report;
+    for (authority, expected) in [
+        ("allowed.example:443", None),
+        ("other.example:443", Some(Refusal::NotAllowed)),
+        ("evil.cdn.example:443", Some(Refusal::Denied)),
+        ("allowed.example:1", Some(Refusal::PortNotAllowed)),
+    ] {
+        assert_eq!(tunnel(&policy, authority).unwrap().would_deny(), expected, "{authority}");
+    }
+}
+
+#[test]
+fn a_deny_rule_for_some_requests_closes_what_hides_them() {
+    let mut limited = deny("allowed.example", None);
+    limited.1.methods = Some(vec![Method::DELETE]);
+    let mut below = deny("allowed.example", None);
+    below.1.paths = Some(PathGlobs::parse(vec!["/admin/**".into()]).unwrap());
+    let policy = Policy::new(PolicyParts {
+        allow: vec![allow("allowed.example", &[443])],
+        deny: vec![limited, below],
+        ..PolicyParts::default()
+    });
+    assert_eq!(tunnel(&policy, "allowed.example:443").err(), Some(Refusal::Denied));
+    let at = HostPort::parse_authority("allowed.example:443", None).unwrap();
+    for (method, path, expected) in [
+        (Method::GET, "/x", None),
+        (Method::DELETE, "/x", Some(Refusal::Denied)),
+        (Method::GET, "/admin/x", Some(Refusal::Denied)),
+        (Method::GET, "//admin/x", Some(Refusal::Denied)),
+        (Method::GET, "/x/../admin/y", Some(Refusal::Denied)),
+    ] {
+        let access = Access::Forward(Scheme::Https);
+        let question = Question { at: &at, access, request: Some((&method, path)) };
+        assert_eq!(decide(&policy, &question).err(), expected, "{method} {path}");
+    }
 }

@@ -121,6 +121,21 @@ impl PathGlobs {
         canonical(path).is_some_and(|path| self.set.is_match(path))
     }
 
+    /// Whether some server might read the path as one that matches: with slashes merged and
+    /// parameters cut off, or because the path is ambiguous altogether.
+    #[must_use]
+    pub fn match_any_reading(&self, path: &str) -> bool {
+        let Some(canonical) = canonical(path).filter(|_| check(path).is_ok()) else {
+            return true;
+        };
+        let plain = |segment: &str| segment.split(';').next().unwrap_or(segment).to_owned();
+        let segments: Vec<String> =
+            canonical.split('/').map(plain).filter(|segment| !segment.is_empty()).collect();
+        let merged = format!("/{}", segments.join("/"));
+        let closed = format!("{}/", merged.trim_end_matches('/'));
+        [canonical, merged, closed].iter().any(|reading| self.set.is_match(reading))
+    }
+
     /// The globs as given.
     #[must_use]
     pub fn patterns(&self) -> &[String] {
@@ -187,6 +202,30 @@ mod tests {
             assert!(!globs.matches(path), "{path}");
         }
         assert!(!PathGlobs::parse(Vec::new()).unwrap().matches("/"));
+    }
+
+    #[test]
+    fn a_denied_path_is_found_in_every_reading() {
+        let globs = PathGlobs::parse(vec!["/admin/**".into(), "/keys".into()]).unwrap();
+        for path in [
+            "/admin/x",
+            "//admin/x",
+            "/admin//x",
+            "/admin;a=b/x",
+            "/%61dmin/x",
+            "/x/../admin/y",
+            "/keys",
+            "/keys/",
+            "//keys",
+            "/keys;x",
+            "/a%2fb",
+            "/keys//",
+        ] {
+            assert!(globs.match_any_reading(path), "{path}");
+        }
+        for path in ["/", "/adminx/y", "/x/admin/y", "/Keys", "/keys/x"] {
+            assert!(!globs.match_any_reading(path), "{path}");
+        }
     }
 
     #[test]

@@ -8,9 +8,10 @@ use workspace_common::listen::BoundListener;
 use workspace_common::serve::{ServeOptions, serve};
 use workspace_common::token::BearerToken;
 
-use crate::admin::{self, AdminContext, Check, CheckState, RulesNeeded};
+use crate::admin::{self, AdminContext, Check, CheckState, OwnNames, RulesNeeded};
 use crate::context::Context;
 use crate::gauges;
+use crate::server::policy_view::InForce;
 
 /// Connections of orchestrators and probes at a time.
 const MAX_CONNECTIONS: usize = 64;
@@ -22,6 +23,8 @@ pub struct Management {
     pub token: Option<BearerToken>,
     /// Whether readiness waits for rules.
     pub rules_needed: RulesNeeded,
+    /// Names by which it may be called.
+    pub hosts: OwnNames,
     /// Limit for a request head.
     pub header_timeout: Duration,
 }
@@ -46,6 +49,8 @@ pub fn start(
         metrics: Box::new(move || shown.sinks.metrics.text()),
         readiness: Box::new(move || checks(&looked_at)),
         rules_needed: management.rules_needed,
+        policy: Box::new(InForce(Arc::clone(context))),
+        hosts: management.hosts,
     });
     let options = ServeOptions::new(MAX_CONNECTIONS, management.header_timeout);
     for listener in listeners {
@@ -62,8 +67,11 @@ fn checks(context: &Context) -> Vec<Check> {
     } else {
         CheckState::Ready
     };
-    let policy =
-        if context.policy.allow_count() > 0 { CheckState::Ready } else { CheckState::Unused };
+    let policy = if context.policy.current().allow_count() > 0 {
+        CheckState::Ready
+    } else {
+        CheckState::Unused
+    };
     let aws = match &context.bedrock {
         None => CheckState::Unused,
         Some(route) if route.aws.credentials().is_ready(SystemTime::now()) => CheckState::Ready,

@@ -101,12 +101,14 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::policy::PrivateException;
+    use crate::policy::{GuardTerms, PrivateException};
     use crate::upstream::guard;
 
     fn checked(address: SocketAddr) -> CheckedAddr {
-        let all = [PrivateException::for_tests("127.0.0.0/8".parse().unwrap(), None)];
-        guard::check(address.ip(), address.port(), &all, &[]).unwrap()
+        let loopback = PrivateException::for_tests("127.0.0.0/8".parse().unwrap(), None);
+        let terms = GuardTerms { exceptions: vec![loopback], ..GuardTerms::default() };
+        let cluster = guard::Cluster::default();
+        guard::check(address.ip(), address.port(), &terms, &cluster).unwrap()
     }
 
     #[tokio::test]

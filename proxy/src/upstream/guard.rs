@@ -10,7 +10,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::policy::PrivateException;
+use crate::policy::GuardTerms;
 use crate::refusal::Refusal;
 
 /// What kind of address a destination resolved to. The names are part of the audit line.
@@ -54,7 +54,8 @@ impl AddressClass {
     }
 
     /// Classes that no exception can open.
-    const fn is_hard(self) -> bool {
+    #[must_use]
+    pub const fn is_hard(self) -> bool {
         matches!(self, Self::LinkLocal | Self::Metadata | Self::Multicast | Self::Reserved)
     }
 }
@@ -90,7 +91,7 @@ impl CheckedAddr {
     }
 }
 
-/// Judges one resolved address for a destination whose exceptions are given.
+/// Judges one resolved address by what the permit says about its host.
 ///
 /// # Errors
 /// [`Refusal::AddressDenied`] with the class, or [`Refusal::PortDenied`] for a cluster port on an
@@ -98,29 +99,54 @@ impl CheckedAddr {
 pub fn check(
     ip: IpAddr,
     port: u16,
-    exceptions: &[PrivateException],
-    extra_deny: &[ipnet::IpNet],
+    terms: &GuardTerms,
+    cluster: &Cluster,
 ) -> Result<CheckedAddr, Refusal> {
     let ip = ip.to_canonical();
     let class = classify(ip);
     let checked = CheckedAddr { socket: SocketAddr::new(ip, port), class };
     // A range that is written in IPv4 means its addresses behind NAT64 as well.
     let inner = carried_v4(ip).map(IpAddr::V4);
-    let denied =
-        |net: &ipnet::IpNet| net.contains(&ip) || inner.is_some_and(|v4| net.contains(&v4));
-    if class.is_hard() || extra_deny.iter().any(denied) {
+    let mut readings = [Some(ip), inner].into_iter().flatten();
+    let denied = readings.any(|ip| {
+        cluster.api_server == Some(ip) || terms.extra_deny.containing(ip).next().is_some()
+    });
+    if class.is_hard() || denied {
         return Err(Refusal::AddressDenied(class));
     }
     if class == AddressClass::Public {
         return Ok(checked);
     }
-    if !exceptions.iter().any(|e| e.opens(ip, port)) {
+    if !terms.exceptions.iter().any(|e| e.opens(ip, port)) {
         return Err(Refusal::AddressDenied(class));
     }
-    if CLUSTER_PORTS.contains(&port) {
+    if CLUSTER_PORTS.contains(&port) || cluster.api_port == Some(port) {
         return Err(Refusal::PortDenied);
     }
     Ok(checked)
+}
+
+/// The API server of the cluster around the proxy, which no workspace has business with.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    /// Its address, closed whatever the policy says.
+    pub api_server: Option<IpAddr>,
+    /// Its port, closed on every address that is not public, 443 apart: too much else is there.
+    pub api_port: Option<u16>,
+}
+
+impl Cluster {
+    /// What Kubernetes says in the environment of every container.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let variable = |name| std::env::var(name).ok();
+        Self {
+            api_server: variable("KUBERNETES_SERVICE_HOST").and_then(|text| text.parse().ok()),
+            api_port: variable("KUBERNETES_SERVICE_PORT")
+                .and_then(|text| text.parse().ok())
+                .filter(|port| *port != 443),
+        }
+    }
 }
 
 /// The class of an address, by the IANA special-purpose registries and the clouds' documents.
@@ -170,13 +196,15 @@ fn classify_v6(ip: Ipv6Addr) -> AddressClass {
     if let Some(v4) = mapped_or_nat64(ip) {
         return classify_v4(v4);
     }
-    if embedded_v4(ip).any(is_hard_v4) {
+    // A network may translate under a prefix of its own (RFC 6052): whatever ends in the address of a
+    // metadata service is taken for it.
+    if embedded_v4(ip).any(is_hard_v4) || classify_v4(last_v4(ip)) == C::Metadata {
         return C::Metadata;
     }
     match ip.segments() {
         [0, 0, 0, 0, 0, 0, 0, 1] => C::Loopback,
-        // Credential and metadata services of AWS, GCP and Scaleway.
-        [0xfd00, 0xec2, ..] | [0xfd20, 0xce, ..] | [0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42] => {
+        // Credential and metadata services of AWS, Oracle, GCP and Scaleway.
+        [0xfd00, 0xec2 | 0xc1, ..] | [0xfd20, 0xce, ..] | [0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42] => {
             C::Metadata
         }
         [0xfe80..=0xfebf, ..] => C::LinkLocal,
@@ -225,6 +253,11 @@ fn embedded_v4(ip: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
         _ => [none; 4],
     };
     found.into_iter().flatten()
+}
+
+fn last_v4(ip: Ipv6Addr) -> Ipv4Addr {
+    let [.., high, low] = ip.segments();
+    joined(high, low)
 }
 
 fn is_hard_v4(ip: Ipv4Addr) -> bool {

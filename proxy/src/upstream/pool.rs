@@ -98,6 +98,12 @@ impl Pool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).sweep();
     }
 
+    /// Closes everything that is idle.
+    pub fn clear(&self) {
+        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *idle = Idle { closed: idle.closed, ..Idle::default() };
+    }
+
     /// Closes everything and keeps nothing more.
     pub fn close(&self) {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);

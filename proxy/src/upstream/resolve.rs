@@ -9,10 +9,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::{NetError, runtime::TokioRuntimeProvider};
-use hickory_resolver::proto::rr::RecordType;
+use hickory_resolver::proto::rr::{Name, RecordType};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -23,8 +24,21 @@ use crate::refusal::Refusal;
 /// more than a few.
 const MAX_ADDRESSES: usize = 16;
 
+/// Answers that are kept, each as long as its records allow.
+const CACHE_SIZE: u64 = 1024;
+
+/// Longest time that an address is kept, whatever its record says: a day-long TTL must not outlive a
+/// move.
+const MAX_TTL: Duration = Duration::from_secs(300);
+
+/// Longest time that a name is taken to be missing. Workspaces wait for names to appear.
+const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(30);
+
 /// How long the second family of addresses may come after the first (RFC 8305 section 3).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+
+/// Names with fixed addresses.
+pub type FixedNames = HashMap<Arc<str>, Vec<IpAddr>>;
 
 /// How names are resolved.
 #[derive(Clone, Debug)]
@@ -32,7 +46,7 @@ pub struct ResolverOptions {
     /// Name servers to ask in place of the system's.
     pub servers: Vec<SocketAddr>,
     /// Names with fixed addresses.
-    pub hosts: HashMap<Arc<str>, Vec<IpAddr>>,
+    pub hosts: FixedNames,
     /// Limit for one lookup with all its retries.
     pub timeout: Duration,
 }
@@ -41,7 +55,7 @@ pub struct ResolverOptions {
 #[derive(Clone, Debug)]
 pub struct Resolver {
     dns: TokioResolver,
-    hosts: Arc<HashMap<Arc<str>, Vec<IpAddr>>>,
+    hosts: Arc<ArcSwap<FixedNames>>,
     timeout: Duration,
 }
 
@@ -70,7 +84,16 @@ impl Resolver {
         settings.use_hosts_file = ResolveHosts::Never;
         settings.timeout = options.timeout / 3;
         settings.attempts = 2;
-        Ok(Self { dns: builder.build()?, hosts: Arc::new(options.hosts), timeout: options.timeout })
+        settings.cache_size = CACHE_SIZE;
+        settings.positive_max_ttl = Some(MAX_TTL);
+        settings.negative_max_ttl = Some(MAX_NEGATIVE_TTL);
+        let hosts = Arc::new(ArcSwap::from_pointee(options.hosts));
+        Ok(Self { dns: builder.build()?, hosts, timeout: options.timeout })
+    }
+
+    /// Puts other fixed names in the place of those there are.
+    pub fn replace_hosts(&self, hosts: FixedNames) {
+        self.hosts.store(Arc::new(hosts));
     }
 
     /// The addresses of a host: itself, its fixed ones, or what DNS says; IPv4 and IPv6 in turns, at
@@ -84,8 +107,9 @@ impl Resolver {
             (None, Some(name)) => name,
             (None, None) => return Err(Refusal::DnsError),
         };
-        let found = match self.hosts.get(name) {
-            Some(fixed) => fixed.clone(),
+        let fixed = self.hosts.load().get(name).cloned();
+        let found = match fixed {
+            Some(fixed) => fixed,
             None => self.ask(name).await?,
         };
         if found.is_empty() {
@@ -97,7 +121,9 @@ impl Resolver {
     /// Asks for both families at once. When one has answered, the other gets a moment more: a name
     /// server that ignores one of the questions must not cost every connection its whole timeout.
     async fn ask(&self, name: &str) -> Result<Vec<IpAddr>, Refusal> {
-        let rooted = format!("{name}.");
+        // Byte for byte: the reading of text would refuse names with an underscore inside.
+        let rooted =
+            Name::from_ascii(format!("{name}.")).map_err(|_malformed| Refusal::DnsError)?;
         let mut v4 = std::pin::pin!(self.family(&rooted, RecordType::A));
         let mut v6 = std::pin::pin!(self.family(&rooted, RecordType::AAAA));
         let (first, second) = tokio::select! {
@@ -125,8 +151,8 @@ impl Resolver {
         if first.is_ok() { RESOLUTION_DELAY } else { self.timeout }
     }
 
-    async fn family(&self, rooted: &str, kind: RecordType) -> Result<Vec<IpAddr>, Refusal> {
-        match timeout(self.timeout, self.dns.lookup(rooted, kind)).await {
+    async fn family(&self, rooted: &Name, kind: RecordType) -> Result<Vec<IpAddr>, Refusal> {
+        match timeout(self.timeout, self.dns.lookup(rooted.clone(), kind)).await {
             Ok(Ok(answer)) => {
                 let found: Vec<IpAddr> =
                     answer.answers().iter().filter_map(|record| record.data.ip_addr()).collect();

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::PrivateException;
+use crate::policy::{GuardTerms, PrivateException};
 
 fn class(text: &str) -> AddressClass {
     classify(text.parse().unwrap())
@@ -45,6 +45,8 @@ fn addresses_have_the_class_of_their_range() {
         ("fd00:ec2::254", C::Metadata),
         ("fd00:ec2::23", C::Metadata),
         ("fd20:ce::254", C::Metadata),
+        ("fd00:c1::a9fe:a9fe", C::Metadata),
+        ("2001:470:64::a9fe:a9fe", C::Metadata),
         ("224.0.0.1", C::Multicast),
         ("255.255.255.255", C::Multicast),
         ("ff02::1", C::Multicast),
@@ -85,30 +87,42 @@ fn the_metadata_address_is_found_in_every_ipv6_form() {
     }
 }
 
-fn any_exception() -> Vec<PrivateException> {
-    ["0.0.0.0/0", "::/0"]
-        .iter()
-        .map(|cidr| PrivateException::for_tests(cidr.parse().unwrap(), None))
-        .collect()
+fn any_exception() -> GuardTerms {
+    excepting(&[("0.0.0.0/0", None), ("::/0", None)])
+}
+
+fn excepting(ranges: &[(&str, Option<u16>)]) -> GuardTerms {
+    let exception = |(cidr, port): &(&str, Option<u16>)| {
+        PrivateException::for_tests(cidr.parse().unwrap(), *port)
+    };
+    GuardTerms { exceptions: ranges.iter().map(exception).collect(), ..GuardTerms::default() }
+}
+
+fn denying(mut terms: GuardTerms, range: &str) -> GuardTerms {
+    terms.extra_deny = std::sync::Arc::new([(range.parse().unwrap(), ())].into_iter().collect());
+    terms
+}
+
+fn judge(ip: &str, port: u16, terms: &GuardTerms) -> Result<CheckedAddr, Refusal> {
+    check(ip.parse().unwrap(), port, terms, &Cluster::default())
 }
 
 #[test]
 fn an_exception_opens_private_addresses_but_never_metadata() {
     let all = any_exception();
     for text in ["127.0.0.1", "10.0.0.1", "fd12::1", "::1", "100.64.0.1"] {
-        let ip = text.parse().unwrap();
-        assert!(check(ip, 80, &[], &[]).is_err(), "{text}");
-        assert!(check(ip, 80, &all, &[]).is_ok(), "{text}");
+        assert!(judge(text, 80, &GuardTerms::default()).is_err(), "{text}");
+        assert!(judge(text, 80, &all).is_ok(), "{text}");
     }
     for text in ["169.254.169.254", "fe80::1", "0.0.0.0", "224.0.0.1", "64:ff9b::a9fe:a9fe"] {
-        assert!(check(text.parse().unwrap(), 80, &all, &[]).is_err(), "{text}");
+        assert!(judge(text, 80, &all).is_err(), "{text}");
     }
 }
 
 #[test]
 fn an_exception_is_for_its_ports_and_range_only() {
-    let some = [PrivateException::for_tests("10.20.0.0/16".parse().unwrap(), Some(443))];
-    let verdict = |ip: &str, port| check(ip.parse().unwrap(), port, &some, &[]).is_ok();
+    let some = excepting(&[("10.20.0.0/16", Some(443))]);
+    let verdict = |ip: &str, port| judge(ip, port, &some).is_ok();
     assert!(verdict("10.20.1.1", 443));
     assert!(!verdict("10.20.1.1", 80));
     assert!(!verdict("10.21.1.1", 443));
@@ -117,15 +131,26 @@ fn an_exception_is_for_its_ports_and_range_only() {
 #[test]
 fn cluster_ports_stay_closed_and_extra_ranges_are_denied() {
     let all = any_exception();
-    let ip: IpAddr = "10.100.0.1".parse().unwrap();
-    assert_eq!(check(ip, 6443, &all, &[]), Err(Refusal::PortDenied));
-    let extra = ["10.100.0.0/16".parse().unwrap()];
-    assert_eq!(check(ip, 443, &all, &extra), Err(Refusal::AddressDenied(AddressClass::Private)));
+    for port in CLUSTER_PORTS {
+        assert_eq!(judge("10.100.0.1", port, &all), Err(Refusal::PortDenied));
+    }
+    let refused = Err(Refusal::AddressDenied(AddressClass::Private));
+    assert_eq!(judge("10.100.0.1", 443, &denying(all, "10.100.0.0/16")), refused);
+}
+
+#[test]
+fn the_api_server_that_the_environment_names_stays_closed() {
+    let cluster = Cluster { api_server: Some("10.96.0.1".parse().unwrap()), api_port: Some(8443) };
+    let verdict = |ip: &str, port| check(ip.parse().unwrap(), port, &any_exception(), &cluster);
+    assert_eq!(verdict("10.96.0.1", 80), Err(Refusal::AddressDenied(AddressClass::Private)));
+    assert_eq!(verdict("10.96.0.2", 8443), Err(Refusal::PortDenied));
+    assert!(verdict("10.96.0.2", 80).is_ok());
+    assert!(verdict("93.184.216.34", 8443).is_ok());
 }
 
 #[test]
 fn a_mapped_address_is_dialled_in_its_plain_form() {
-    let checked = check("::ffff:93.184.216.34".parse().unwrap(), 443, &[], &[]).unwrap();
+    let checked = judge("::ffff:93.184.216.34", 443, &GuardTerms::default()).unwrap();
     assert_eq!(checked.socket().to_string(), "93.184.216.34:443");
 }
 
@@ -140,19 +165,19 @@ proptest! {
             2 => Ipv6Addr::new(0x2002, high, low, 1, 0, 0, 0, 1),
             _ => Ipv6Addr::new(0, 0, 0, 0, 0, 0, high, low),
         };
-        prop_assert!(check(ip.into(), 443, &any_exception(), &[]).is_err());
+        prop_assert!(judge(&ip.to_string(), 443, &any_exception()).is_err());
     }
 }
 
 #[test]
 fn a_denied_ipv4_range_is_denied_behind_nat64_too() {
-    let denied = ["93.184.216.0/24".parse().unwrap()];
+    let denied = denying(GuardTerms::default(), "93.184.216.0/24");
     for (ip, open) in [
         ("93.184.216.34", false),
         ("::ffff:93.184.216.34", false),
         ("64:ff9b::93.184.216.34", false),
         ("64:ff9b::93.184.217.34", true),
     ] {
-        assert_eq!(check(ip.parse().unwrap(), 443, &[], &denied).is_ok(), open, "{ip}");
+        assert_eq!(judge(ip, 443, &denied).is_ok(), open, "{ip}");
     }
 }
