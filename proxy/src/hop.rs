@@ -2,7 +2,7 @@
 //!
 //! Pure functions over header maps; used in both directions.
 
-use http::header::{COOKIE, EXPECT, HOST};
+use http::header::{COOKIE, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue};
 use workspace_common::hop::{remove_false_length, remove_hop_by_hop};
 
