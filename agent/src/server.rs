@@ -2,7 +2,7 @@
 //! container came with, then the process leaves it, then the forwards are bound inside, and only
 //! then does the runtime start its threads, because unshare(2) needs a process with one.
 
-use std::{ffi::OsString, process::ExitCode, sync::Arc};
+use std::{collections::BTreeSet, ffi::OsString, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, bail};
 use rustix::{
@@ -25,10 +25,12 @@ use crate::{
     events::EventsContext,
     exec::{ExecContext, request::Defaults},
     files::{FilesContext, Root, transfer::Transfers},
-    forward::BoundForward,
+    forward::{self, BoundForward, spec::ForwardSpec},
     isolate::{self, Network},
     metrics::Metrics,
+    preview::Previews,
     router::Agent,
+    seccomp::{self, Seccomp},
     supervise::{
         Engine, Settings,
         cgroup::Cgroups,
@@ -59,6 +61,7 @@ struct Prepared {
     listeners: Vec<BoundListener>,
     forwards: Vec<BoundForward>,
     network: Network,
+    seccomp: Seccomp,
     token: Option<BearerToken>,
     environment: Environment,
     root: Arc<Root>,
@@ -93,16 +96,15 @@ fn prepare(args: &ServeArgs) -> anyhow::Result<Prepared> {
     let listeners = bind_all(&args.listen)?;
     let network = isolate::enter(args.isolate_net)?;
     isolate::harden().context("cannot protect the agent from its commands (prctl)")?;
-    let forwards = args
-        .forward
-        .iter()
-        .map(|forward| forward.bind().with_context(|| format!("--forward {forward}")));
-    let forwards = forwards.collect::<Result<_, _>>()?;
+    let seccomp = seccomp::enter(args.seccomp)?;
+    let forwards = forward::bind_all(&args.forward)?;
     adopt_orphans()?;
     let root = Root::open(&args.root)
         .with_context(|| format!("cannot use '{}' as the root (--root)", args.root.display()))?;
     let environment = environment(args, std::env::vars_os())?;
-    Ok(Prepared { listeners, forwards, network, token, environment, root: Arc::new(root) })
+    // Everything of it that is needed has been read.
+    sys::wipe_environment();
+    Ok(Prepared { listeners, forwards, network, seccomp, token, environment, root: Arc::new(root) })
 }
 
 /// Whoever reaches an open port would run commands: that is never a default.
@@ -155,7 +157,7 @@ fn environment(
     args: &ServeArgs,
     own: impl Iterator<Item = (OsString, OsString)>,
 ) -> anyhow::Result<Environment> {
-    let forward = || args.forward.first().map(crate::forward::ForwardSpec::url);
+    let forward = || args.forward.iter().find_map(ForwardSpec::proxy_url);
     let proxy = args.proxy_url.clone().or_else(forward);
     let mut environment = Environment::base(own, proxy.as_deref());
     for (name, value) in &args.command_env {
@@ -175,11 +177,13 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     let (calls_trigger, calls) = drain::channel();
     let metrics = Arc::new(Metrics::new().context("cannot register the metrics")?);
     metrics.network_is(prepared.network);
+    metrics.seccomp_is(prepared.seccomp);
     let reaper = Reaper::start(&drain).context("cannot handle SIGCHLD")?;
     let keep = Keep { count: usize::try_from(args.keep_ended)?, time: args.keep_ended_for };
     let table = Table::start(keep, &drain);
     let engine = Engine::new(reaper, drain.clone(), metrics.clone(), table, settings(args));
-    let info = info(args, prepared.network, engine.cgroups());
+    let info = info(args, &prepared, engine.cgroups());
+    let previews = Previews::new(own_ports(&prepared), drain.clone());
     let defaults = Defaults {
         root: args.root.clone(),
         environment: prepared.environment,
@@ -207,10 +211,12 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
         events,
         files: FilesContext::new(prepared.root, transfers),
         sync,
+        previews,
         metrics,
         token: prepared.token,
         drain: drain.clone(),
         network: prepared.network,
+        seccomp: prepared.seccomp,
         info,
     });
     let max_connections = usize::try_from(args.max_connections)?;
@@ -262,6 +268,18 @@ fn spool(args: &ServeArgs) -> anyhow::Result<Option<SpoolDirectory>> {
     Ok(Some(directory))
 }
 
+/// The ports of the agent itself, which is no server of the workspace's.
+fn own_ports(prepared: &Prepared) -> BTreeSet<u16> {
+    let forwards = prepared.forwards.iter().filter_map(BoundForward::port);
+    // In a network of their own, commands may serve on the numbers that the agent has outside.
+    let listeners = prepared.listeners.iter().filter(|_| prepared.network != Network::Private);
+    let listeners = listeners.filter_map(|listener| match listener.address() {
+        ListenAddr::Tcp(address) => Some(address.port()),
+        ListenAddr::Unix { .. } => None,
+    });
+    forwards.chain(listeners).collect()
+}
+
 fn start_listener(
     listener: BoundListener,
     options: &ServeOptions,
@@ -287,7 +305,7 @@ fn sweep(drain: &Drain, root: Arc<Root>) {
     });
 }
 
-fn info(args: &ServeArgs, network: Network, cgroups: Option<&Cgroups>) -> serde_json::Value {
+fn info(args: &ServeArgs, prepared: &Prepared, cgroups: Option<&Cgroups>) -> serde_json::Value {
     json!({
         "name": "workspace-agent",
         "version": env!("CARGO_PKG_VERSION"),
@@ -295,7 +313,8 @@ fn info(args: &ServeArgs, network: Network, cgroups: Option<&Cgroups>) -> serde_
         "uid": getuid().as_raw(),
         "pid": std::process::id(),
         "root": args.root,
-        "network": network.as_str(),
+        "network": prepared.network.as_str(),
+        "seccomp": prepared.seccomp.as_str(),
         "cgroup": cgroups.map(Cgroups::directory),
         "forwards": args.forward.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "limits": {

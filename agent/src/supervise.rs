@@ -1,7 +1,7 @@
 //! Processes apart from HTTP: a command goes in, and whoever holds its [`process::Process`] reads its
 //! output, feeds it, signals it, or has its whole tree ended.
 //!
-//! One task owns each process ([`task`], which moves its data by [`flow`]); [`spawn`] starts it,
+//! One task owns each process ([`task`], which moves its data by `flow`); [`spawn`] starts it,
 //! through [`launcher`] where it wants a [`terminal`] or [`limits`]; [`reap`] learns of its end,
 //! [`tree`] finds and ends what it has started, with the help of [`cgroup`], [`stop`] asks for that.
 //! [`table`] holds all commands, [`output`] what they wrote, [`reader`] is a place in it, and

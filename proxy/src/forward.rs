@@ -1,11 +1,12 @@
 //! Absolute-form requests, and the cleaning of requests that the reverse routes share.
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::HOST;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Uri, Version};
+use http::{HeaderValue, Request, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use workspace_common::body::Body;
+use workspace_common::hop::frame;
 
 use crate::answer::{Reply, Terms, exchange};
 use crate::audit::Audit;
@@ -99,12 +100,4 @@ pub fn outgoing(
     head.extensions.clear();
     let body = stream_body::upload(body, upload.audit.counts().up, upload.limit, upload.until);
     Ok(Request::from_parts(head, body))
-}
-
-/// hyper sends no body with GET unless told so; a body of unknown length is sent in chunks whatever
-/// the method.
-fn frame(headers: &mut HeaderMap, body: &Incoming) {
-    if !body.is_end_stream() && !headers.contains_key(CONTENT_LENGTH) {
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
 }

@@ -18,9 +18,9 @@ fn changes(agent: &Agent, query: &str) -> Result<(BTreeSet<(String, String)>, Va
     let mut lines: Vec<Value> =
         answer.text().lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     let end = lines.pop().context("no lines")?;
-    let told = lines.iter().map(|line| {
-        Ok((text(line, "change")?.to_owned(), text(line, "path")?.to_owned()))
-    });
+    let told = lines
+        .iter()
+        .map(|line| Ok((text(line, "change")?.to_owned(), text(line, "path")?.to_owned())));
     Ok((told.collect::<Result<_>>()?, end))
 }
 
@@ -51,9 +51,13 @@ fn a_command_is_asked_after_what_it_has_changed_and_just_that_is_pulled() -> Res
     let archive = agent.client.get(&format!("/v1/sync/pull?since={cursor}"))?;
     ensure!(archive.header("workspace-cursor").is_some(), "{:?}", archive.head);
     let content = String::from_utf8_lossy(&archive.body).into_owned();
-    for (name, sent) in [("src/changed", true), ("new", true), ("WORKSPACE.removed=gone", true),
-        ("src/kept", false), ("hidden", false)]
-    {
+    for (name, sent) in [
+        ("src/changed", true),
+        ("new", true),
+        ("WORKSPACE.removed=gone", true),
+        ("src/kept", false),
+        ("hidden", false),
+    ] {
         assert_eq!(content.contains(name), sent, "{name}");
     }
     Ok(())
@@ -67,7 +71,10 @@ fn a_cursor_of_an_earlier_life_is_said_to_be_unknown() -> Result<()> {
         let answer = second.client.get(&format!("/v1/sync/{call}?since={cursor}"))?;
         assert_eq!((answer.status(), answer.problem_code()?.as_str()), (410, "unknown_cursor"));
     }
-    assert_eq!(second.client.get(&format!("/v1/sync/changes?since={cursor}&path=x"))?.status(), 400);
+    assert_eq!(
+        second.client.get(&format!("/v1/sync/changes?since={cursor}&path=x"))?.status(),
+        400
+    );
     Ok(())
 }
 
@@ -152,8 +159,7 @@ fn what_has_changed_is_saved_during_a_stop() -> Result<()> {
     let local = saved.path().to_str().context("a plain path")?.to_owned();
     many_files(&agent.root(), "before")?;
     agent.run_cli("pull", &[&local])?;
-    let mut events =
-        Follower::of(&agent.client, &agent.client.request("GET", "/v1/events", b""))?;
+    let mut events = Follower::of(&agent.client, &agent.client.request("GET", "/v1/events", b""))?;
     assert_eq!(events.next_event()?.context("no hello")?["event"], "hello");
     many_files(&agent.root(), "after the last pull")?;
     agent.daemon.signal(Signal::TERM)?;
@@ -188,8 +194,7 @@ fn a_stop_waits_for_changes_that_somebody_has_asked_after_to_be_pulled() -> Resu
 #[test]
 fn a_subscriber_that_stays_is_told_of_the_end() -> Result<()> {
     let mut agent = Setup::new()?.args(&["--drain-timeout", "2s"]).start()?;
-    let mut events =
-        Follower::of(&agent.client, &agent.client.request("GET", "/v1/events", b""))?;
+    let mut events = Follower::of(&agent.client, &agent.client.request("GET", "/v1/events", b""))?;
     events.next_event()?.context("no hello")?;
     agent.daemon.signal(Signal::TERM)?;
     let rest = events.rest()?;

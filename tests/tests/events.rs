@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use workspace_tests::{
     agent::{Agent, Setup, text},
     commands::{Follower, pids, start},
+    gvisor, require,
 };
 
 fn subscribe(agent: &Agent) -> Result<(Follower, Value)> {
@@ -41,7 +42,7 @@ fn a_stop_is_told_at_once_with_the_time_that_is_left() -> Result<()> {
     let id = start(&agent, &json!({ "shell": script, "kill_grace_ms": 40_000 }))?;
     pids(&agent, "pids", 1)?;
     assert_eq!(events.next_event()?.context("no event")?["event"], "process_started");
-    agent.daemon.signal(Signal::TERM)?;
+    agent.signal(Signal::TERM)?;
     let draining = events.next_event()?.context("no event")?;
     assert_eq!(
         (&draining["event"], &draining["deadline_ms"]),
@@ -88,4 +89,10 @@ fn the_call_is_for_reading_and_needs_the_token() -> Result<()> {
     assert_eq!(agent.client.send("POST", "/v1/events", b"")?.status(), 405);
     assert_eq!(agent.client.get("/v1/events?x=1")?.status(), 400);
     Ok(())
+}
+
+#[test]
+fn all_of_it_holds_under_gvisor() -> Result<()> {
+    require!(Gvisor);
+    gvisor::rerun("all_of_it_holds_under_gvisor", &[])
 }

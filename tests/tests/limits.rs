@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use workspace_tests::{
     agent::{Agent, Setup},
     commands::{alive, delete, ended, pids, start},
+    gvisor, require,
     tools::report_skip,
     wait::eventually,
 };
@@ -129,7 +130,7 @@ fn every_way_of_hiding_ends_with_a_delete() -> Result<()> {
         let hidden = pids(&agent, "pids", expected)?;
         let reply = delete(&agent, &id, "?grace_ms=200")?.json()?;
         assert_eq!(reply["survivors"], 0, "{script}");
-        ensure!(!hidden.iter().any(|pid| alive(pid)), "{script}: {hidden:?}");
+        ensure!(!hidden.iter().any(|pid| alive(&agent, pid)), "{script}: {hidden:?}");
         assert_eq!(ended(&agent, &id)?["left_running"], 0);
         std::fs::remove_file(agent.root().join("pids"))?;
     }
@@ -155,8 +156,14 @@ fn the_cgroup_goes_with_the_agent() -> Result<()> {
     }
     let groups = std::fs::read_dir(&directory)?.flatten().filter(|entry| entry.path().is_dir());
     ensure!(groups.count() <= 2, "groups are not used again");
-    agent.daemon.signal(rustix::process::Signal::TERM)?;
+    agent.signal(rustix::process::Signal::TERM)?;
     agent.daemon.wait()?;
     ensure!(!std::path::Path::new(&directory).exists(), "{directory} is left behind");
     Ok(())
+}
+
+#[test]
+fn all_of_it_holds_under_gvisor() -> Result<()> {
+    require!(Gvisor);
+    gvisor::rerun("all_of_it_holds_under_gvisor", &[])
 }

@@ -81,7 +81,10 @@ fn a_pull_brings_what_differs_and_removes_what_is_gone_only_when_told() -> Resul
     assert_eq!(counts(&report(&agent, "pull", &[path(local.path())])?), [1, 0, 0, 0]);
     ensure!(local.path().join("d4").exists(), "it was removed without being told");
     let gone = fs::read_dir(local.path().join("d4"))?.count() as u64 + 1;
-    assert_eq!(counts(&report(&agent, "pull", &[path(local.path()), "--delete"])?), [0, 0, 0, gone]);
+    assert_eq!(
+        counts(&report(&agent, "pull", &[path(local.path()), "--delete"])?),
+        [0, 0, 0, gone]
+    );
     ensure!(!local.path().join("d4").exists(), "it was not removed");
     Ok(())
 }
@@ -142,14 +145,16 @@ fn a_dry_run_says_what_would_be_done_and_does_nothing() -> Result<()> {
     for (subcommand, expected) in
         [("push", "remove gone\ncreate new\n"), ("pull", "create gone\nremove new\n")]
     {
-        let output =
-            agent.run_cli(subcommand, &[path(local.path()), "--delete", "--dry-run"])?;
+        let output = agent.run_cli(subcommand, &[path(local.path()), "--delete", "--dry-run"])?;
         assert_eq!(String::from_utf8(output.stdout)?, expected);
     }
     let plan = report(&agent, "push", &[path(local.path()), "--dry-run"])?;
-    assert_eq!(plan, serde_json::json!({
-        "changes": [{ "change": "create", "path": "new", "bytes": 2 }]
-    }));
+    assert_eq!(
+        plan,
+        serde_json::json!({
+            "changes": [{ "change": "create", "path": "new", "bytes": 2 }]
+        })
+    );
     ensure!(agent.root().join("gone").exists() && !agent.root().join("new").exists(), "it did");
     Ok(())
 }
@@ -167,7 +172,10 @@ fn checksums_find_what_size_and_time_hide() -> Result<()> {
     agent.run_cli("push", &[path(local.path()), "--checksum"])?;
     assert_eq!(fs::read_to_string(agent.root().join("f"))?, "one");
     // The other way round: the same content with another time is not sent again.
-    fs::File::options().write(true).open(agent.root().join("f"))?.set_modified(times - std::time::Duration::from_secs(5))?;
+    fs::File::options()
+        .write(true)
+        .open(agent.root().join("f"))?
+        .set_modified(times - std::time::Duration::from_secs(5))?;
     let pushed = report(&agent, "push", &[path(local.path()), "--checksum"])?;
     assert_eq!((counts(&pushed), &pushed["bytes"]), ([0, 1, 0, 0], &Value::from(0)));
     Ok(())
@@ -181,7 +189,10 @@ fn trees_are_compressed_over_tcp_and_arrive_the_same() -> Result<()> {
     fs::write(local.path().join("text"), "the same again\n".repeat(300_000))?;
     agent.run_cli("push", &[path(local.path())])?;
     agent.run_cli("pull", &[path(back.path())])?;
-    ensure!(fs::read(back.path().join("text"))? == fs::read(local.path().join("text"))?, "it differs");
+    ensure!(
+        fs::read(back.path().join("text"))? == fs::read(local.path().join("text"))?,
+        "it differs"
+    );
     let raw = agent.client.get("/v1/sync/pull")?;
     let coded = agent.client.clone().with("accept-encoding", "zstd").get("/v1/sync/pull")?;
     assert_eq!(coded.header("content-encoding"), Some("zstd"));
@@ -206,10 +217,17 @@ fn holes_times_and_names_that_are_no_text_survive() -> Result<()> {
     agent.run_cli("push", &[path(local.path())])?;
     agent.run_cli("pull", &[path(back.path())])?;
     for root in [agent.root(), back.path().to_owned()] {
-        let (here, there) = (fs::metadata(local.path().join("sparse"))?, fs::metadata(root.join("sparse"))?);
-        assert_eq!((here.len(), here.mtime(), here.mtime_nsec()), (there.len(), there.mtime(), there.mtime_nsec()));
+        let (here, there) =
+            (fs::metadata(local.path().join("sparse"))?, fs::metadata(root.join("sparse"))?);
+        assert_eq!(
+            (here.len(), here.mtime(), here.mtime_nsec()),
+            (there.len(), there.mtime(), there.mtime_nsec())
+        );
         ensure!(there.blocks() * 512 < 1 << 20, "{} blocks: the holes are gone", there.blocks());
-        ensure!(fs::read(root.join("sparse"))? == fs::read(local.path().join("sparse"))?, "it differs");
+        ensure!(
+            fs::read(root.join("sparse"))? == fs::read(local.path().join("sparse"))?,
+            "it differs"
+        );
         assert_eq!(fs::read_to_string(root.join(odd))?, "x");
     }
     assert_eq!(counts(&report(&agent, "pull", &[path(back.path())])?), [0, 0, 0, 0]);

@@ -146,7 +146,9 @@ impl<'p> Push<'p> {
 
     async fn look(&self) -> Result<Looked, Failure> {
         let (root, options) = (Arc::clone(&self.root), self.tree.options.clone());
-        Ok(tokio::task::spawn_blocking(move || look(root, options)).await?.map_err(PackError::from)?)
+        Ok(tokio::task::spawn_blocking(move || look(root, options))
+            .await?
+            .map_err(PackError::from)?)
     }
 
     /// Asks what differs.

@@ -115,8 +115,7 @@ impl Tree {
             patterns.extend(patterns_of(&text).map(str::to_owned));
         }
         patterns.extend(args.exclude.iter().cloned());
-        let defaults =
-            if args.no_default_excludes { Defaults::Ignore } else { Defaults::Apply };
+        let defaults = if args.no_default_excludes { Defaults::Ignore } else { Defaults::Apply };
         let exclusions = Exclusions::new(&patterns, defaults)?;
         let options = ScanOptions { exclusions, hashes: args.checksum };
         Ok(Self { options, patterns, defaults })

@@ -11,10 +11,7 @@ use clap::Args;
 use http::Request;
 use http_body_util::BodyExt;
 use serde::Deserialize;
-use workspace_common::{
-    body,
-    client::Client,
-};
+use workspace_common::{body, client::Client};
 
 use super::{
     failure::{Failure, expect_success},

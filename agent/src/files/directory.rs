@@ -91,8 +91,7 @@ impl Directory {
 
     /// Opens a directory in this one; a link is refused with `NOTDIR`.
     pub fn open_directory(&self, name: Name<'_>) -> Result<Self> {
-        openat(self.fd()?, name.as_bytes(), DIRECTORY_FLAGS | OFlags::NOFOLLOW, Mode::empty())
-            .and_then(Self::from_fd)
+        open_real_directory(self.fd()?, name.as_bytes(), DIRECTORY_FLAGS).and_then(Self::from_fd)
     }
 
     /// Makes a new file that nobody else has, for writing.
@@ -176,6 +175,18 @@ impl Directory {
             }
         }
     }
+}
+
+/// Opens a directory by its name; a link is refused with `NOTDIR`. It takes two steps, because
+/// gVisor follows a link in spite of `O_NOFOLLOW` where `O_DIRECTORY` is given without `O_PATH`.
+pub(super) fn open_real_directory(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    flags: OFlags,
+) -> Result<OwnedFd> {
+    let place = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place = openat(parent, name, place, Mode::empty())?;
+    openat(place, ".", flags, Mode::empty())
 }
 
 /// Permission bits as the kernel takes them.

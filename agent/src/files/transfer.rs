@@ -141,6 +141,16 @@ impl Transfers {
     }
 }
 
+/// Reads the body of a request that is refused, so that its client gets to read the answer.
+pub async fn discard<B>(request: B)
+where
+    B: HttpBody<Data = Bytes>,
+{
+    let (feed, intake) = upload();
+    drop(intake);
+    feed.pump(request).await;
+}
+
 /// An answer that is made of the request's body while that still comes: `body`, and whoever reads it
 /// drives `feed` on the way. A client that sends all of its body before it reads the answer holds
 /// itself up where both are large.

@@ -26,6 +26,9 @@ use crate::{metrics::CommandEnd, sys::Ended};
 /// How long the kernel may take to report the end of a leader after its tree has ended.
 const EXIT_AFTER_KILL: Duration = Duration::from_secs(1);
 
+/// How long a reader may take for the last output of a command that was ended.
+const LAST_OUTPUT: Duration = Duration::from_secs(2);
+
 /// What feeds standard input.
 #[derive(Debug)]
 pub(super) enum Input {
@@ -148,9 +151,9 @@ pub(super) async fn run(process: &Process, launched: Launched) -> Outcome {
         // What can be delivered without waiting is.
         biased;
         held_open = moving.finish() => held_open,
-        // The client has gone, or the process must end: nobody reads the rest.
+        // The client has gone, or does not read in time what is to be over.
         () = process.stop.asked() => true,
-        () = process.drain.cut() => true,
+        () = hurry(process, cause) => true,
     };
     drop(moving);
     if held_open {
@@ -158,6 +161,18 @@ pub(super) async fn run(process: &Process, launched: Launched) -> Outcome {
     }
     let Left { killed, running: left_running, survivors } = left;
     Outcome { ended, cause, duration, killed, left_running, survivors }
+}
+
+/// Resolves when the last output has had its time. After an end by itself that is as long as a reader
+/// takes for whom the command waits (backpressure), unless the agent is stopping.
+async fn hurry(process: &Process, cause: Cause) {
+    if cause == Cause::Exit {
+        process.drain.started().await;
+    }
+    tokio::select! {
+        () = tokio::time::sleep(LAST_OUTPUT) => {}
+        () = process.drain.cut() => {}
+    }
 }
 
 /// What is left of a tree.

@@ -141,7 +141,8 @@ fn first(
 ) -> Result<Recorder, BoxError> {
     let recorder = Recorder::default();
     let mut entries = recorder.record(Scan::new(root, watched.selection.options.clone()));
-    let outcome: Result<(), FileError> = entries.try_for_each(|entry: Result<Entry, _>| entry.map(drop));
+    let outcome: Result<(), FileError> =
+        entries.try_for_each(|entry: Result<Entry, _>| entry.map(drop));
     outcome?;
     write_end(output, 0, next)?;
     Ok(recorder)

@@ -46,7 +46,8 @@ impl Coding {
     /// The coding that the client of a request wants for the answer.
     pub fn wanted(headers: &HeaderMap) -> Self {
         let accepted = headers.get_all(header::ACCEPT_ENCODING).into_iter();
-        let mut codings = accepted.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+        let mut codings =
+            accepted.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
         let is_zstd = |coding: &str| {
             let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
             let refused = matches!(quality.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000");

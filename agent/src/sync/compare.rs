@@ -7,8 +7,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, header, request::Parts};
 use http_body::Body as HttpBody;
+use tokio::sync::OwnedSemaphorePermit;
 use workspace_common::{
     body::{Body, BoxError},
     problem::Problem,
@@ -74,29 +75,58 @@ pub(super) async fn diff<B>(
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
 {
-    let mut query = Query::parse(request.uri().query())?;
-    let selection = Selection::take(&mut query)?;
-    let direction = take_direction(&mut query)?;
-    query.finish()?;
-    let coding = Coding::of_body(request.headers())?;
-    let (root, path) = (Arc::clone(&context.root), selection.path.clone());
-    let ours = match (blocking(move || root.subroot(&path)).await?, direction) {
-        (Ok(root), _) => Some(Arc::new(root)),
-        // A push makes it.
-        (Err(error), Direction::Push) if error.kind() == FileErrorKind::NotFound => None,
-        (Err(error), _) => return Err(error.into()),
-    };
-    let (feed, intake) = transfer::upload();
-    let (mut outlet, body) = transfer::download();
-    let place = context.transfers.begin()?;
-    tokio::task::spawn_blocking(move || {
-        let written = coding.decode(intake).map_err(Into::into).and_then(|theirs| {
-            compare(ours, &selection, direction, theirs, &mut outlet)
+    let (head, manifest) = request.into_parts();
+    match Comparison::prepare(context, &head).await {
+        Ok(comparison) => Ok(comparison.answer(manifest)),
+        Err(problem) => {
+            transfer::discard(manifest).await;
+            Err(problem)
+        }
+    }
+}
+
+/// A comparison, understood.
+struct Comparison {
+    selection: Selection,
+    direction: Direction,
+    /// The directory, unless a push has yet to make it.
+    ours: Option<Arc<Root>>,
+    coding: Coding,
+    place: OwnedSemaphorePermit,
+}
+
+impl Comparison {
+    async fn prepare(context: &SyncContext, head: &Parts) -> Result<Self, Problem> {
+        let mut query = Query::parse(head.uri.query())?;
+        let selection = Selection::take(&mut query)?;
+        let direction = take_direction(&mut query)?;
+        query.finish()?;
+        let coding = Coding::of_body(&head.headers)?;
+        let (root, path) = (Arc::clone(&context.root), selection.path.clone());
+        let ours = match (blocking(move || root.subroot(&path)).await?, direction) {
+            (Ok(root), _) => Some(Arc::new(root)),
+            (Err(error), Direction::Push) if error.kind() == FileErrorKind::NotFound => None,
+            (Err(error), _) => return Err(error.into()),
+        };
+        Ok(Self { selection, direction, ours, coding, place: context.transfers.begin()? })
+    }
+
+    fn answer<B>(self, manifest: B) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+    {
+        let (feed, intake) = transfer::upload();
+        let (mut outlet, body) = transfer::download();
+        tokio::task::spawn_blocking(move || {
+            let Self { selection, direction, ours, coding, place } = self;
+            let theirs = coding.decode(intake).map_err(BoxError::from);
+            let written =
+                theirs.and_then(|theirs| compare(ours, &selection, direction, theirs, &mut outlet));
+            end(written, outlet);
+            drop(place);
         });
-        end(written, outlet);
-        drop(place);
-    });
-    Ok(lines_response(transfer::exchange(feed, request.into_body(), body)))
+        lines_response(transfer::exchange(feed, manifest, body))
+    }
 }
 
 fn compare(

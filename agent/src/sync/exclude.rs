@@ -91,17 +91,15 @@ impl Exclusions {
             Defaults::Ignore => &[],
         };
         let all = defaults.iter().copied().chain(patterns.iter().map(AsRef::as_ref));
-        let (names, paths): (Vec<_>, Vec<_>) = all
-            .enumerate()
-            .partition(|(_, pattern)| !pattern.trim_end_matches('/').contains('/'));
+        let (names, paths): (Vec<_>, Vec<_>) =
+            all.enumerate().partition(|(_, pattern)| !pattern.trim_end_matches('/').contains('/'));
         Ok(Self { names: Patterns::compile(&names)?, paths: Patterns::compile(&paths)? })
     }
 
     /// Whether an entry is left out.
     pub fn exclude(&self, path: &WorkspacePath, kind: Kind) -> bool {
         let name = path.names().next_back().map_or(&b""[..], |name| name.as_bytes());
-        let decisions =
-            [self.names.decide(name, kind), self.paths.decide(path.as_bytes(), kind)];
+        let decisions = [self.names.decide(name, kind), self.paths.decide(path.as_bytes(), kind)];
         let last = decisions.into_iter().flatten().max_by_key(|meaning| meaning.place);
         last.is_some_and(|meaning| meaning.excludes)
     }
@@ -153,7 +151,9 @@ pub fn patterns_of(file: &str) -> impl Iterator<Item = &str> {
     file.lines()
         .map(|line| line.trim_end_matches([' ', '\t', '\r']))
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(|line| line.strip_prefix('\\').filter(|rest| rest.starts_with(['#', '!'])).unwrap_or(line))
+        .map(|line| {
+            line.strip_prefix('\\').filter(|rest| rest.starts_with(['#', '!'])).unwrap_or(line)
+        })
 }
 
 #[cfg(test)]
@@ -190,7 +190,9 @@ mod tests {
 
     #[test]
     fn the_last_pattern_that_matches_decides() {
-        let excluded = |path: &str| excluded(&["*.log", "!keep.log", "/a/keep.log", "!.git"], path.as_bytes(), Kind::File);
+        let excluded = |path: &str| {
+            excluded(&["*.log", "!keep.log", "/a/keep.log", "!.git"], path.as_bytes(), Kind::File)
+        };
         assert!(excluded("x.log") && excluded("a/keep.log"));
         assert!(!excluded("keep.log") && !excluded("b/keep.log") && !excluded(".git"));
     }

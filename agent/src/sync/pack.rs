@@ -21,11 +21,8 @@ use super::{
     manifest::{Entry, Node, wire::ManifestError},
 };
 use crate::files::{
-    FileError, FileErrorKind, Root, WorkspacePath,
-    directory::Directory,
-    metadata::Metadata,
-    resolve::Links,
-    transfer::CHUNK,
+    FileError, FileErrorKind, Root, WorkspacePath, directory::Directory, metadata::Metadata,
+    resolve::Links, transfer::CHUNK,
 };
 
 /// Why a tree could not be packed.

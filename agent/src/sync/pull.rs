@@ -4,13 +4,14 @@
 use std::{io::Read, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, header, request::Parts};
 use http_body::Body as HttpBody;
+use tokio::sync::OwnedSemaphorePermit;
 use workspace_common::{body::Body, problem::Problem};
 
 use super::{
     SyncContext, TAR,
-    changes::pull_since,
+    changes::{cursors::Cursors, pull_since},
     coding::{Coding, Encoder},
     diff::{Change, Criterion, Diff, changes},
     manifest::{
@@ -57,35 +58,71 @@ pub(super) async fn differing<B>(
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
 {
-    let mut query = Query::parse(request.uri().query())?;
-    let selection = Selection::take(&mut query)?;
-    let delete = query.take_flag("delete", false)?;
-    query.finish()?;
-    let theirs_coding = Coding::of_body(request.headers())?;
-    let source = source(context, &selection).await?;
-    let coding = Coding::wanted(request.headers());
-    let (feed, intake) = transfer::upload();
-    let (outlet, body) = transfer::download();
-    let place = context.transfers.begin()?;
-    let (criterion, path) = (selection.criterion(), selection.path.clone());
-    let cursors = Arc::clone(&context.cursors);
-    tokio::task::spawn_blocking(move || {
-        match theirs_coding.decode(intake) {
-            Ok(theirs) => {
-                let found = against(&source, selection.options, theirs, criterion);
-                let found = found.filter(move |change| {
-                    delete || !matches!(change, Ok(Change::Remove(_)))
-                });
-                if send(&source, found, coding, outlet) {
-                    cursors.note_pull(&path);
-                }
-            }
-            Err(error) => outlet.fail(error),
+    let (head, manifest) = request.into_parts();
+    match Differing::prepare(context, &head).await {
+        Ok(differing) => Ok(differing.answer(manifest)),
+        Err(problem) => {
+            transfer::discard(manifest).await;
+            Err(problem)
         }
-        drop(place);
-    });
-    let body = transfer::exchange(feed, request.into_body(), body);
-    Ok(tar_response(coding, body))
+    }
+}
+
+/// A pull of what differs, understood.
+struct Differing {
+    selection: Selection,
+    source: Arc<Root>,
+    delete: bool,
+    /// Of the manifest.
+    theirs: Coding,
+    /// Of the answer.
+    ours: Coding,
+    cursors: Arc<Cursors>,
+    place: OwnedSemaphorePermit,
+}
+
+impl Differing {
+    async fn prepare(context: &SyncContext, head: &Parts) -> Result<Self, Problem> {
+        let mut query = Query::parse(head.uri.query())?;
+        let selection = Selection::take(&mut query)?;
+        let delete = query.take_flag("delete", false)?;
+        query.finish()?;
+        Ok(Self {
+            source: source(context, &selection).await?,
+            selection,
+            delete,
+            theirs: Coding::of_body(&head.headers)?,
+            ours: Coding::wanted(&head.headers),
+            cursors: Arc::clone(&context.cursors),
+            place: context.transfers.begin()?,
+        })
+    }
+
+    fn answer<B>(self, manifest: B) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+    {
+        let (feed, intake) = transfer::upload();
+        let (outlet, body) = transfer::download();
+        let ours = self.ours;
+        tokio::task::spawn_blocking(move || self.send(intake, outlet));
+        tar_response(ours, transfer::exchange(feed, manifest, body))
+    }
+
+    fn send(self, intake: transfer::Intake, outlet: transfer::Outlet) {
+        let theirs = match self.theirs.decode(intake) {
+            Ok(theirs) => theirs,
+            Err(error) => return outlet.fail(error),
+        };
+        let Selection { path, options } = &self.selection;
+        let found = against(&self.source, options.clone(), theirs, self.selection.criterion());
+        let wanted =
+            |change: &Result<Change, _>| self.delete || !matches!(change, Ok(Change::Remove(_)));
+        if send(&self.source, found.filter(wanted), self.ours, outlet) {
+            self.cursors.note_pull(path);
+        }
+        drop(self.place);
+    }
 }
 
 /// What has to be done to a tree with this manifest for it to be as `source`.

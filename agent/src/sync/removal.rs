@@ -4,7 +4,9 @@ use rustix::io::Errno;
 
 use super::manifest::order;
 use crate::files::{
-    FileError, FileErrorKind, Root, WorkspacePath, directory::Directory, metadata::{FileTime, Kind},
+    FileError, FileErrorKind, Root, WorkspacePath,
+    directory::Directory,
+    metadata::{FileTime, Kind},
     resolve::Links,
 };
 

@@ -269,7 +269,8 @@ fn the_limits_stop_at_the_entry_that_passes_them() {
     ] {
         let target = tempfile::tempdir().unwrap();
         let root = Root::open(target.path()).unwrap();
-        let error = unpack::unpack(&root, plainly(limits), &*bytes, &mut |_| {}).unwrap_err().to_string();
+        let error =
+            unpack::unpack(&root, plainly(limits), &*bytes, &mut |_| {}).unwrap_err().to_string();
         assert!(error.contains(message) && error.contains("'second'"), "{error}");
         assert_eq!(picture(target.path()).len(), 1);
     }

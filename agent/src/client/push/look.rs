@@ -39,8 +39,10 @@ pub(super) fn look(root: Arc<Root>, options: ScanOptions) -> Result<Looked, File
 }
 
 /// Entries seen, then those still to come.
-pub(super) type Entries =
-    std::iter::Chain<std::iter::Map<vec::IntoIter<Entry>, fn(Entry) -> Result<Entry, FileError>>, std::iter::Flatten<std::option::IntoIter<Scan>>>;
+pub(super) type Entries = std::iter::Chain<
+    std::iter::Map<vec::IntoIter<Entry>, fn(Entry) -> Result<Entry, FileError>>,
+    std::iter::Flatten<std::option::IntoIter<Scan>>,
+>;
 
 impl Looked {
     pub(super) fn into_entries(self) -> Entries {

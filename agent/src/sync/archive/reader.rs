@@ -10,8 +10,8 @@ use std::io::Read;
 use tar::{EntryType, Header};
 
 use super::{
-    ArchiveFault, BLOCK, KEPT_KEY, Member, MemberKind, REMOVED_KEY, ReadError, SKIPPED_KEY, SPARSE_KEY,
-    SkipReason,
+    ArchiveFault, BLOCK, KEPT_KEY, Member, MemberKind, REMOVED_KEY, ReadError, SKIPPED_KEY,
+    SPARSE_KEY, SkipReason,
 };
 use crate::{
     files::{

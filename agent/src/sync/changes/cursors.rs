@@ -119,7 +119,8 @@ impl Cursors {
 
     /// Notes that a client has got a directory as it is, without a cursor.
     pub fn note_pull(&self, path: &WorkspacePath) {
-        let covered = self.newest().is_some_and(|(watched, _)| watched.selection.path.starts_with(path));
+        let covered =
+            self.newest().is_some_and(|(watched, _)| watched.selection.path.starts_with(path));
         if covered {
             self.saved.store(true, Ordering::Relaxed);
             self.note_progress();
@@ -155,11 +156,7 @@ impl Cursors {
 
 /// Whether there is something that nobody has got. What changed a moment before the snapshot was taken
 /// went with it.
-fn has_changed(
-    root: &Root,
-    watched: &Watched,
-    snapshot: Arc<Snapshot>,
-) -> Result<bool, PackError> {
+fn has_changed(root: &Root, watched: &Watched, snapshot: Arc<Snapshot>) -> Result<bool, PackError> {
     let root = Arc::new(root.subroot(&watched.selection.path)?);
     let (mut found, _) = compare_by(Criterion::KnownStamp, root, watched, snapshot);
     found.next().transpose().map(|change| change.is_some())

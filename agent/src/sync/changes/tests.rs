@@ -1,6 +1,6 @@
 use std::{fs, path::Path, time::SystemTime};
 
-use super::*;
+use super::{cursors::Cursors, *};
 use crate::sync::{
     diff::Change,
     exclude::{Defaults, Exclusions},

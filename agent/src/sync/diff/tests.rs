@@ -87,8 +87,11 @@ fn what_the_source_could_not_read_is_not_taken_for_removed() {
         file("closed-not", 1, 1),
     ];
     let told = compare(source, target, Criterion::SizeAndTime);
-    assert!(matches!(&told[..], [Change::Skip(_), Change::Remove(gone)]
-        if gone.path.as_bytes() == b"closed-not"), "{told:?}");
+    assert!(
+        matches!(&told[..], [Change::Skip(_), Change::Remove(gone)]
+        if gone.path.as_bytes() == b"closed-not"),
+        "{told:?}"
+    );
 }
 
 #[test]

@@ -38,6 +38,10 @@ impl Notifier {
     /// Begins, where the kernel has notifications to give.
     pub(super) fn start() -> Option<Self> {
         let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe, for types whose descriptor may change; this one's does not"
+        )]
         let descriptor = AsyncFd::new(descriptor).ok()?;
         Some(Self { descriptor, covers: Mutex::default() })
     }
@@ -91,12 +95,13 @@ impl Notifier {
 
     /// Forgets what was told so far.
     pub(super) fn forget(&self) {
-        let read = self.descriptor.try_io(Interest::READABLE, |descriptor| -> std::io::Result<()> {
-            let mut buffer = [0_u8; BUFFER];
-            loop {
-                rustix::io::read(descriptor, &mut buffer)?;
-            }
-        });
+        let read =
+            self.descriptor.try_io(Interest::READABLE, |descriptor| -> std::io::Result<()> {
+                let mut buffer = [0_u8; BUFFER];
+                loop {
+                    rustix::io::read(descriptor, &mut buffer)?;
+                }
+            });
         if let Err(error) = read
             && error.kind() != std::io::ErrorKind::WouldBlock
         {

@@ -53,8 +53,7 @@ pub(super) struct Ahead {
 
 impl Ahead {
     pub(super) fn new(root: Arc<Root>, options: ScanOptions) -> Self {
-        let shared =
-            Shared { root, options, state: Mutex::default(), changed: Condvar::new() };
+        let shared = Shared { root, options, state: Mutex::default(), changed: Condvar::new() };
         // The one who walks reads, too.
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let most_helpers = cores.saturating_sub(1).clamp(1, MAX_HELPERS);

@@ -98,6 +98,5 @@ fn skipped(path: WorkspacePath, reason: SkipReason) -> Entry {
 
 fn hash_file(directory: &Directory, name: Name<'_>) -> Result<ContentHash, Errno> {
     let (file, _) = directory.open_file(name)?;
-    ContentHash::read(file)
-        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    ContentHash::read(file).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
