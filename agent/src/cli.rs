@@ -9,7 +9,7 @@ use workspace_common::{client::Endpoint, listen::ListenAddr, logging::LogFormat,
 use crate::{
     client::{
         attach::AttachArgs, exec::ExecArgs, health::HealthArgs, kill::KillArgs, list::ListArgs,
-        logs::LogsArgs, ps::PsArgs, pull::PullArgs, push::PushArgs,
+        logs::LogsArgs, ps::PsArgs, pull::PullArgs, push::PushArgs, watch::WatchArgs,
     },
     forward::spec::ForwardSpec,
     isolate::Wanted,
@@ -46,6 +46,8 @@ pub enum Command {
     Pull(Client<PullArgs>),
     /// List a directory of the workspace
     Ls(Client<ListArgs>),
+    /// Print what changes in a directory of the workspace, as it happens
+    Watch(Client<WatchArgs>),
     /// Ask whether the agent answers; exit code 0 if it does (for HEALTHCHECK)
     Health(Client<HealthArgs>),
 }

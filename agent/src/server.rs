@@ -170,9 +170,10 @@ fn environment(
 async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     let mut signals = StopSignals::install().context("cannot handle signals")?;
     sys::release_stop_signals().context("cannot let signals through")?;
-    // Commands and forwards stop first. Until they have, everything else is served: probes see the
-    // stop, and the work can still be fetched.
+    // Commands and forwards stop first. Until they have, and then until whoever listens has saved what
+    // it wants, everything else is served: probes see the stop, and the work can still be fetched.
     let (work_trigger, drain) = drain::channel();
+    let (saving_trigger, saving) = drain::channel();
     let (calls_trigger, calls) = drain::channel();
     let metrics = Arc::new(Metrics::new().context("cannot register the metrics")?);
     metrics.network_is(prepared.network);
@@ -192,6 +193,7 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
         bulletin: engine.bulletin().clone(),
         boot: engine.boot().to_owned(),
         stop: drain.clone(),
+        saving: saving.clone(),
         end: calls.clone(),
         drain_timeout: args.drain_timeout,
     };
@@ -201,11 +203,14 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     }
     sweep(&drain, prepared.root.clone());
     let transfers = Transfers::new(MAX_TRANSFERS);
+    let sync = SyncContext::new(prepared.root.clone(), transfers.clone())
+        .of_this_life(exec.engine.boot(), calls.clone());
+    save_changes(&saving, &sync);
     let agent = Arc::new(Agent {
         exec: exec.clone(),
         events,
-        files: FilesContext::new(prepared.root.clone(), transfers.clone()),
-        sync: SyncContext::new(prepared.root, transfers),
+        files: FilesContext::new(prepared.root, transfers),
+        sync,
         previews,
         metrics,
         token: prepared.token,
@@ -220,7 +225,7 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
         start_listener(listener, &options, &calls, agent.clone())?;
     }
     drain.spawn(end_leftovers(exec.clone()));
-    let stages = [&work_trigger, &calls_trigger];
+    let stages = [&work_trigger, &saving_trigger, &calls_trigger];
     drain::stop_in_order(&stages, &mut signals, args.drain_timeout).await;
     // Whoever is left now was not to be ended in time.
     let Sweep { killed, survivors } = exec.engine.end_all(Duration::ZERO).await;
@@ -234,6 +239,19 @@ async fn end_leftovers(exec: Arc<ExecContext>) {
     exec.engine.idle().await;
     let Sweep { killed, survivors } = exec.engine.end_all(LEFTOVER_GRACE).await;
     tracing::info!(killed, ?survivors, "ended what commands had left running");
+}
+
+/// Holds the stop up until what has changed since it was last asked for has been pulled. Nobody has
+/// asked: nothing is waited for.
+fn save_changes(saving: &Drain, sync: &SyncContext) {
+    let (stage, cursors, root) = (saving.clone(), sync.cursors.clone(), sync.root.clone());
+    saving.spawn(async move {
+        stage.started().await;
+        tokio::select! {
+            () = cursors.all_pulled(&root) => {}
+            () = stage.cut() => {}
+        }
+    });
 }
 
 fn settings(args: &ServeArgs) -> Settings {

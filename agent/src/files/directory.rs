@@ -52,7 +52,7 @@ impl Directory {
         openat(CWD, path, DIRECTORY_FLAGS, Mode::empty()).and_then(Self::from_fd)
     }
 
-    pub(super) fn fd(&self) -> Result<BorrowedFd<'_>> {
+    pub(crate) fn fd(&self) -> Result<BorrowedFd<'_>> {
         self.0.fd()
     }
 
@@ -133,6 +133,13 @@ impl Directory {
     /// Sets the modification time of an entry; of a link itself, not of its target.
     pub fn set_modified(&self, name: Name<'_>, time: FileTime) -> Result<()> {
         utimensat(self.fd()?, name.as_bytes(), &timestamps(time), AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// Sets the permission bits of a regular file.
+    pub fn set_mode(&self, name: Name<'_>, mode: u32) -> Result<()> {
+        // Not by name: fchmodat(2) would follow a link.
+        let (file, _) = self.open_file(name)?;
+        fchmod(&file, mode_bits(mode))
     }
 
     /// Sets the permission bits of this directory.

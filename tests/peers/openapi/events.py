@@ -5,16 +5,17 @@ import threading
 
 from document import NDJSON
 
-EXPECTED = ["hello", "process_started", "process_exited", "draining", "stopped"]
+OF_THE_AGENT = ["hello", "process_started", "process_exited", "draining", "stopped"]
+OF_A_WATCH = ["ready", "changed", "stopped"]
 
 
 class Watch:
-    """Reads the events in a thread, from now until the agent ends."""
+    """Reads the lines of an endless answer in a thread, from now until the agent ends."""
 
-    def __init__(self, caller):
-        self.caller, self.lines = caller, []
+    def __init__(self, caller, operation="events"):
+        self.caller, self.operation, self.lines = caller, operation, []
         self.connection = caller.connect()
-        method, target = caller.target("events", {}, "")
+        method, target = caller.target(operation, {}, "")
         self.connection.request(method, target, headers={"Authorization": f"Bearer {caller.token}"})
         self.response = self.connection.getresponse()
         self.thread = threading.Thread(target=self.read, daemon=True)
@@ -24,12 +25,14 @@ class Watch:
         for line in self.response:
             self.lines.append(line)
 
-    def check(self):
-        """Holds what came against the document. The agent has ended, or is about to."""
+    def check(self, expected):
+        """Holds what came against the document: these events, the first and the last in their places. The agent
+        has ended, or is about to."""
         self.thread.join(60)
         assert not self.thread.is_alive(), f"the events do not end: {self.lines[-3:]}"
-        self.caller.document.check("events", self.response.status, self.response.headers, b"".join(self.lines))
-        self.caller.seen.add(("events", 200, NDJSON))
+        body = b"".join(self.lines)
+        self.caller.document.check(self.operation, self.response.status, self.response.headers, body)
+        self.caller.seen.add((self.operation, 200, NDJSON))
         seen = [json.loads(line)["event"] for line in self.lines]
-        assert seen[0] == EXPECTED[0] and seen[-1] == EXPECTED[-1], seen
-        assert set(EXPECTED) <= set(seen), seen
+        assert seen[0] == expected[0] and seen[-1] == expected[-1], seen
+        assert set(expected) <= set(seen), seen

@@ -6,7 +6,7 @@ import socket
 
 from caller import eventually
 from document import JSON, OCTETS
-from syncs import file, tar
+from syncs import EMPTY, file, tar
 
 
 def accepted(caller, root):
@@ -71,7 +71,10 @@ def shut(caller, root):
     caller.call("removeEntry", forbidden, path="shut/secret")
     caller.call("push", forbidden, tar(file("new")), "path=shut")
     os.chmod(f"{root}/shut", 0)
-    caller.call("pull", forbidden, query="path=shut")
+    for operation in ("pull", "manifest", "changes", "watch"):
+        caller.call(operation, forbidden, query="path=shut")
+    for operation in ("pullDifferences", "diff"):
+        caller.call(operation, forbidden, EMPTY, query="path=shut")
     os.chmod(f"{root}/shut", 0o700)
     mode = os.stat(root).st_mode
     os.chmod(root, 0)
@@ -93,4 +96,7 @@ def too_many(caller):
         caller.call("readFile", full, path="tree")
         caller.call("writeFile", full, b"x", path="more")
         caller.call("push", full, tar(file("a")))
-        caller.call("pull", full)
+        for operation in ("pull", "manifest", "changes"):
+            caller.call(operation, full)
+        for operation in ("pullDifferences", "diff"):
+            caller.call(operation, full, EMPTY)

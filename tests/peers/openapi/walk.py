@@ -17,7 +17,7 @@ import syncs
 import terminals
 from caller import OUT_OF_REACH, Caller, eventually
 from document import Document
-from events import Watch
+from events import OF_A_WATCH, OF_THE_AGENT, Watch
 
 MOST_PROCESSES = 4
 
@@ -47,7 +47,7 @@ def stop(caller):
 
 def main(document, port, token, root, forward):
     caller = Caller(Document(document), int(port), token)
-    watch = Watch(caller)
+    events, changes = Watch(caller), Watch(caller, "watch")
     probes(caller)
     commands.refused(caller, root)
     commands.buffered(caller)
@@ -69,7 +69,8 @@ def main(document, port, token, root, forward):
     restricted = files.shut(caller, root)
     files.too_many(caller)
     stop(caller)
-    watch.check()
+    events.check(OF_THE_AGENT)
+    changes.check(OF_A_WATCH)
     unseen = [what for what in caller.unseen() if restricted or what[1:] != (403, "permission_denied")]
     assert not unseen, f"described and not seen: {unseen}"
     reached = {what for _, _, what in caller.seen} & set(OUT_OF_REACH)
