@@ -175,9 +175,7 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     let (work_trigger, drain) = drain::channel();
     let (saving_trigger, saving) = drain::channel();
     let (calls_trigger, calls) = drain::channel();
-    let metrics = Arc::new(Metrics::new().context("cannot register the metrics")?);
-    metrics.network_is(prepared.network);
-    metrics.seccomp_is(prepared.seccomp);
+    let metrics = metrics(&prepared)?;
     let reaper = Reaper::start(&drain).context("cannot handle SIGCHLD")?;
     let keep = Keep { count: usize::try_from(args.keep_ended)?, time: args.keep_ended_for };
     let table = Table::start(keep, &drain);
@@ -231,6 +229,13 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     let Sweep { killed, survivors } = exec.engine.end_all(Duration::ZERO).await;
     tracing::info!(killed, ?survivors, "stopped");
     Ok(())
+}
+
+fn metrics(prepared: &Prepared) -> anyhow::Result<Arc<Metrics>> {
+    let metrics = Metrics::new().context("cannot register the metrics")?;
+    metrics.network_is(prepared.network);
+    metrics.seccomp_is(prepared.seccomp);
+    Ok(Arc::new(metrics))
 }
 
 /// Ends what commands have left running once none runs any more: a part of the first stage, so that it
