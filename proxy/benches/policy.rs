@@ -2,8 +2,8 @@
 //!
 //! `cargo bench -p workspace-proxy --bench policy`. Nothing here fails: it prints a table.
 
-use std::hint::black_box;
 use std::fmt::Write as _;
+use std::hint::black_box;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
