@@ -90,7 +90,7 @@ refusals! {
         "Send either one Content-Length or Transfer-Encoding: chunked.";
     /// Dot segments, encoded separators or control characters in the path.
     BadPath = BAD_REQUEST, "bad_path", "http_request_error", "The path is ambiguous",
-        "Send a path without dot segments, backslashes, encoded slashes and control characters.";
+        "Send a path without dot segments, backslashes, encoded slashes, control characters and fragments.";
     /// Bytes that are no HTTP request, or one in a form that no two readers agree on.
     BadRequest = BAD_REQUEST, "bad_request", "http_request_error", "The request is malformed",
         "Send a well-formed HTTP/1.1 or HTTP/2 request.";

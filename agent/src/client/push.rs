@@ -94,7 +94,9 @@ pub async fn push(
     let looked = match looked {
         Looked::Small(entries) if !delete.delete && !args.tree.checksum => {
             let changes: Result<_, FileError> = whole(entries.into_iter().map(Ok)).collect();
-            return push.send(changes.map_err(PackError::from)?, progress).await;
+            return push
+                .send(changes.map_err(PackError::from)?, Knowledge::Nothing, progress)
+                .await;
         }
         looked => looked,
     };
@@ -112,7 +114,7 @@ pub async fn push(
     let concerned = u64::try_from(concerned).unwrap_or(u64::MAX);
     let mut report = match changes.is_empty() {
         true => Report::default(),
-        false => push.send(changes, progress).await?,
+        false => push.send(changes, Knowledge::Differs, progress).await?,
     };
     report.unchanged += counted.files().saturating_sub(concerned);
     Ok(report)
@@ -120,6 +122,15 @@ pub async fn push(
 
 fn is_file_of_ours(change: &Change) -> bool {
     !matches!(change, Change::Remove(_)) && matches!(change.entry().node, Node::File { .. })
+}
+
+/// What is known of the files in the workspace that are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Knowledge {
+    /// Nothing: the agent leaves alone what looks the same.
+    Nothing,
+    /// That they differ, perhaps though they look the same.
+    Differs,
 }
 
 /// A push under way.
@@ -162,11 +173,16 @@ impl<'p> Push<'p> {
         Ok((receive_plan(answer).await?, counted))
     }
 
-    async fn send(&self, changes: Vec<Change>, progress: &Progress) -> Result<Report, Failure> {
+    async fn send(
+        &self,
+        changes: Vec<Change>,
+        knowledge: Knowledge,
+        progress: &Progress,
+    ) -> Result<Report, Failure> {
         let (outlet, body) = transfer::download();
         progress.expect(changes.iter().map(|change| change.entry().node.size()).sum());
         let packing = self.start_packing(changes, outlet, progress);
-        match self.client.request(self.push_request(body)).await {
+        match self.client.request(self.push_request(knowledge, body)).await {
             Ok(answer) => {
                 let answer = expect_success(answer).await?;
                 let content = collect_limited(answer.into_body(), MAX_REPORT).await?;
@@ -203,11 +219,16 @@ impl<'p> Push<'p> {
         })
     }
 
-    fn push_request(&self, body: Body) -> Request<Body> {
+    fn push_request(&self, knowledge: Knowledge, body: Body) -> Request<Body> {
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
-        let delete: &[u8] = if self.deletes { b"true" } else { b"false" };
-        let query = [("path", self.remote.as_bytes()), ("mirror", b"true"), ("delete", delete)];
+        let flag = |set: bool| if set { &b"true"[..] } else { b"false" };
+        let query = [
+            ("path", self.remote.as_bytes()),
+            ("mirror", b"true"),
+            ("delete", flag(self.deletes)),
+            ("skip_same", flag(knowledge == Knowledge::Nothing)),
+        ];
         *request.uri_mut() = target("/v1/sync/push", &query);
         request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(TAR));
         self.coding.declare(request.headers_mut());

@@ -15,7 +15,7 @@ use super::{
     archive::Report,
     coding::Coding,
     removal::remove_listed,
-    unpack::{Purpose, Removals, UnpackError, Unpacking, unpack},
+    unpack::{Purpose, Removals, Same, UnpackError, Unpacking, unpack},
 };
 use crate::files::{Root, WorkspacePath, blocking, json_response, query::Query, transfer};
 
@@ -71,6 +71,7 @@ fn parse(
     let path = query.take_path("path")?;
     let mirror = query.take_flag("mirror", false)?;
     let delete = query.take_flag("delete", false)?;
+    let skip_same = query.take_flag("skip_same", false)?;
     query.finish()?;
     let purpose = match (mirror, delete) {
         (false, false) => Purpose::Archive,
@@ -84,6 +85,7 @@ fn parse(
             "a push takes an archive as application/x-tar",
         ));
     }
-    let unpacking = Unpacking { purpose, limits: context.limits };
+    let same = if skip_same { Same::LeaveAlone } else { Same::Write };
+    let unpacking = Unpacking { purpose, same, limits: context.limits };
     Ok(Wanted { path, coding: Coding::of_body(headers)?, unpacking })
 }

@@ -42,7 +42,7 @@ fn unpack_into(directory: &Path, archive: &[u8]) -> Result<Report, UnpackError> 
 }
 
 fn plainly(limits: Limits) -> Unpacking {
-    Unpacking { purpose: Purpose::Archive, limits }
+    Unpacking { limits, ..Unpacking::of(Purpose::Archive) }
 }
 
 /// Kind, mode, time in seconds and nanoseconds, and content.

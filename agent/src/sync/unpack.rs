@@ -62,9 +62,18 @@ impl Default for Limits {
 pub enum Purpose {
     /// An archive of any program: each of its members is written. Notes of removals are refused.
     Archive,
-    /// The changes that a sync has found, or a tree that is to become the same here: what is the
-    /// same already is left alone, and directories keep their times when entries in them change.
+    /// What makes this tree the same as the sender's: directories keep their times when entries in
+    /// them change.
     Mirror(Removals),
+}
+
+/// What becomes of a file whose size, mode and time are those of the file that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Same {
+    /// It is written: the sender knows that it differs, or does not want to rely on that.
+    Write,
+    /// It is left alone: the sender has not asked what is there.
+    LeaveAlone,
 }
 
 /// What becomes of notes of removals.
@@ -81,6 +90,8 @@ pub enum Removals {
 pub struct Unpacking {
     /// What it is taken for.
     pub purpose: Purpose,
+    /// What becomes of files that look the same.
+    pub same: Same,
     /// How much it may hold.
     pub limits: Limits,
 }
@@ -88,7 +99,7 @@ pub struct Unpacking {
 impl Unpacking {
     /// For this purpose, with the default limits.
     pub fn of(purpose: Purpose) -> Self {
-        Self { purpose, limits: Limits::default() }
+        Self { purpose, same: Same::Write, limits: Limits::default() }
     }
 
     fn mirrors(self) -> bool {
@@ -248,7 +259,8 @@ impl Unpacker<'_> {
                 self.done.report.touched += 1;
             }
             MemberKind::File(size) | MemberKind::Sparse(size) => {
-                if self.unpacking.mirrors() && is_same(&parent.directory, name, member, *size) {
+                let may_skip = self.unpacking.same == Same::LeaveAlone;
+                if may_skip && is_same(&parent.directory, name, member, *size) {
                     self.done.report.unchanged += 1;
                 } else {
                     self.clear(&path, &parent.directory, name)?;

@@ -103,9 +103,12 @@ impl<'a> RequestLine<'a> {
         if !method.iter().all(plain) {
             return Err(Refusal::UnsupportedMethod);
         }
-        // A fragment is the client's own; a parser that cuts it off sees another host or path.
-        if target.is_empty() || !target.iter().all(u8::is_ascii_graphic) || target.contains(&b'#') {
+        if target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
             return Err(Refusal::BadRequest);
+        }
+        // A fragment is the client's own; a parser that cuts it off sees another host or path.
+        if target.contains(&b'#') {
+            return Err(Refusal::BadPath);
         }
         let version_1_0 = match version {
             b"HTTP/1.1" => false,

@@ -26,6 +26,16 @@ fn compare(mut source: Vec<Entry>, mut target: Vec<Entry>, criterion: Criterion)
     changes(Diff::new(source, target, criterion)).collect::<Result<_, Infallible>>().unwrap()
 }
 
+fn word(change: &Change) -> &'static str {
+    match change {
+        Change::Create(_) => "create",
+        Change::Update(_) => "update",
+        Change::Touch(_) => "touch",
+        Change::Remove(_) => "remove",
+        Change::Skip(_) => "skip",
+    }
+}
+
 #[test]
 fn each_kind_of_difference_is_told_apart() {
     let source = vec![
@@ -49,17 +59,17 @@ fn each_kind_of_difference_is_told_apart() {
     ];
     let told: Vec<_> = compare(source, target, Criterion::SizeAndTime)
         .into_iter()
-        .map(|change| (format!("{change:?}")[..6].to_owned(), change.entry().path.to_string()))
+        .map(|change| (word(&change).to_owned(), change.entry().path.to_string()))
         .collect();
     let expected = [
-        ("Remove", "gone"),
-        ("Update", "later"),
-        ("Update", "link"),
-        ("Update", "longer"),
-        ("Touch(", "mode"),
-        ("Create", "new"),
-        ("Skip(E", "pipe"),
-        ("Create", "turned"),
+        ("remove", "gone"),
+        ("update", "later"),
+        ("update", "link"),
+        ("update", "longer"),
+        ("touch", "mode"),
+        ("create", "new"),
+        ("skip", "pipe"),
+        ("create", "turned"),
     ];
     assert_eq!(told, expected.map(|(what, path)| (what.to_owned(), path.to_owned())));
 }
