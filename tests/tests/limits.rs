@@ -213,6 +213,7 @@ fn the_cgroup_goes_with_the_agent() -> Result<()> {
 fn all_of_it_holds_under_gvisor() -> Result<()> {
     require!(Gvisor);
     let left_out = [
+        ("the_cgroup_goes_with_the_agent", "there is no cgroup version 2 there"),
         (
             "a_command_that_stops_what_starts_holds_nobody_up",
             "there /proc/loadavg does not tell the youngest process",

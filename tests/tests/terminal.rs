@@ -301,6 +301,7 @@ fn all_of_it_holds_under_gvisor() -> Result<()> {
             "a_terminal_is_the_input_the_output_and_the_controlling_terminal",
             "/dev/tty cannot be opened there",
         ),
+        ("a_terminal_outlives_a_moment_without_users", "/dev/tty cannot be opened there"),
         ("a_resize_is_told_to_the_foreground", "a new size makes no SIGWINCH there"),
         ("an_attached_client_signals_and_resizes", "a new size makes no SIGWINCH there"),
         (
