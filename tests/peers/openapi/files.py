@@ -4,7 +4,6 @@ import contextlib
 import os
 import socket
 
-from caller import eventually
 from document import JSON, OCTETS
 from syncs import EMPTY, file, tar
 
@@ -84,14 +83,17 @@ def shut(caller, root):
 
 
 def too_many(caller):
-    # As many uploads as there are places, none of which comes to its end.
-    head = caller.head("writeFile", ["Content-Length: 9"], path={"path": "slow"})
+    # Uploads that do not come to their end, until one is refused. Each of the others holds a place from
+    # before its body is asked for.
+    head = caller.head("writeFile", ["Content-Length: 9", "Expect: 100-continue"], path={"path": "slow"})
     with contextlib.ExitStack() as stack:
-        for _ in range(64):
-            connection = stack.enter_context(socket.create_connection(("127.0.0.1", caller.port)))
-            connection.sendall(head + b"begun")
+        status = b"HTTP/1.1 100 "
+        while status.startswith(b"HTTP/1.1 100 "):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", caller.port), timeout=60))
+            connection.sendall(head)
+            status = connection.recv(64)
+        assert status.startswith(b"HTTP/1.1 429 "), status
         full = (429, "too_many_transfers")
-        eventually(lambda: caller.status("/v1/files") == 429)
         caller.call("listRoot", full)
         caller.call("readFile", full, path="tree")
         caller.call("writeFile", full, b"x", path="more")
