@@ -66,7 +66,7 @@ fn client(agent: &Agent, port: u16, blocks: u32) -> Result<Value> {
 fn a_service_that_the_policy_permits_is_reached_with_both_half_closes() -> Result<()> {
     require!(Python);
     let service = greeter()?;
-    let proxy = proxy::Setup::new()?.allow_local("db.test", service).start()?;
+    let proxy = proxy::Setup::new()?.allow_raw("db.test", service).start()?;
     let (agent, port) = workspace(&proxy, &format!("db.test:{service}"))?;
     for blocks in [0, 1, 8192] {
         let reply = client(&agent, port, blocks)?;
@@ -84,7 +84,7 @@ fn a_service_that_the_policy_permits_is_reached_with_both_half_closes() -> Resul
 fn the_way_may_be_named_and_lead_from_a_private_namespace() -> Result<()> {
     require!(Python, UserNamespaces);
     let service = greeter()?;
-    let proxy = proxy::Setup::new()?.allow_local("db.test", service).start()?;
+    let proxy = proxy::Setup::new()?.allow_raw("db.test", service).start()?;
     let port = free_address()?;
     let via = proxy.socket();
     let forward = format!("{port}=connect:db.test:{service},via=unix:{}", via.display());
@@ -169,7 +169,7 @@ fn a_cache_of_a_test_environment_is_used_by_its_own_client() -> Result<()> {
     command.args(["--bind", "127.0.0.1", "--save", "", "--port", &at.port().to_string()]);
     let mut redis = Daemon::spawn("redis", command, directory.path())?;
     redis.wait_until_listening(&Endpoint::Tcp(at))?;
-    let proxy = proxy::Setup::new()?.allow_local("cache.test", at.port()).start()?;
+    let proxy = proxy::Setup::new()?.allow_raw("cache.test", at.port()).start()?;
     let (agent, port) = workspace(&proxy, &format!("cache.test:{}", at.port()))?;
     let line = format!("redis-cli -p {port} set colour blue && redis-cli -p {port} get colour");
     assert_eq!(text(&agent.shell(&line)?, "stdout")?, "OK\nblue\n");

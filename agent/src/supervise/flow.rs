@@ -106,8 +106,14 @@ impl Pump<'_> {
                 () = exited.cancelled() => return true,
             };
             self.store(spooled).await;
-            if is_end(&read) {
-                return false;
+            match is_end(&read) {
+                false => {}
+                true if !self.terminal => return false,
+                // Its last user has closed it, and may open it again (pty(7)).
+                true => tokio::select! {
+                    () = tokio::time::sleep(TERMINAL_QUIET) => {}
+                    () = exited.cancelled() => return true,
+                },
             }
         }
     }

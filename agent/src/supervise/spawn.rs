@@ -87,8 +87,6 @@ pub struct Ends {
     pub stderr: Option<Source>,
     /// The terminal, if it has one.
     pub terminal: Option<Terminal>,
-    /// The command's side of it, open so that the terminal outlives a moment without users.
-    pub held_terminal: Option<OwnedFd>,
 }
 
 /// Why a command could not be started.
@@ -317,7 +315,7 @@ fn open_pipes(stdin: bool) -> io::Result<(Ends, [OwnedFd; 3])> {
     let (stdout, their_stdout) = pipe::for_output()?;
     let (stderr, their_stderr) = pipe::for_output()?;
     let (stdout, stderr) = (Arc::new(stdout), Some(stderr));
-    let ends = Ends { stdin, stdout, stderr, terminal: None, held_terminal: None };
+    let ends = Ends { stdin, stdout, stderr, terminal: None };
     Ok((ends, [their_stdin, their_stdout, their_stderr]))
 }
 
@@ -325,8 +323,7 @@ fn open_terminal(size: Size) -> io::Result<(Ends, [OwnedFd; 3])> {
     let (terminal, theirs) = Terminal::open(size)?;
     let (stdin, stdout) = (Some(terminal.sink()?), terminal.source());
     let copy = || theirs.try_clone();
-    let held_terminal = Some(copy()?);
-    let ends = Ends { stdin, stdout, stderr: None, terminal: Some(terminal), held_terminal };
+    let ends = Ends { stdin, stdout, stderr: None, terminal: Some(terminal) };
     Ok((ends, [copy()?, copy()?, theirs]))
 }
 

@@ -131,7 +131,6 @@ impl Event {
 pub(super) async fn run(process: &Process, launched: Launched) -> Outcome {
     let begun = Instant::now();
     let Launched { mut exit, mut ends, input } = launched;
-    let held_terminal = ends.held_terminal.take();
     let exited = CancellationToken::new();
     let stdin = ends.stdin.take();
     let mut moving = Moving::new(move_data(&ends, stdin, input, process.output(), &exited));
@@ -149,8 +148,6 @@ pub(super) async fn run(process: &Process, launched: Launched) -> Outcome {
         }
     };
     process.leader_gone.store(true, Ordering::Release);
-    // From here on the terminal ends with its last user.
-    drop(held_terminal);
     exited.cancel();
     let held_open = tokio::select! {
         // What can be delivered without waiting is.
