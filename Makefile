@@ -145,7 +145,7 @@ test-arm64: build-arm64 ## the arm64 binaries: their form, and that they work, u
 		--test smoke --test exec_uds --test files --test proxy_forward -- $(NOT_EMULATED)
 
 .PHONY: bench
-bench: build test-deps ## figures beside their floors, peers and targets; ONLY="exec bulk" for some
+bench: build $(VENV)/.installed ## figures beside their floors, peers and targets; ONLY="exec bulk" for some
 	@cargo build --locked --release -p workspace-tests --bin workspace-bench
 	@WORKSPACE_BIN_DIR=$(DIST) WORKSPACE_TESTS_VENV=$(VENV) $(CARGO_OUT)/release/workspace-bench $(ONLY)
 
