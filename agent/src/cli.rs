@@ -152,6 +152,23 @@ pub struct ServeArgs {
     #[arg(long, env = "WORKSPACE_AGENT_SPOOL_LIMIT", value_name = "SIZE", default_value = "1GiB")]
     pub spool_limit: ByteSize,
 
+    /// Uploads in several requests that may be unfinished at once
+    #[arg(long, env = "WORKSPACE_AGENT_MAX_UPLOADS", value_name = "N", default_value_t = 64)]
+    pub max_uploads: u32,
+
+    /// Room for all unfinished uploads together, in the root
+    #[arg(
+        long,
+        env = "WORKSPACE_AGENT_UPLOAD_SPACE",
+        value_name = "SIZE",
+        default_value = "64GiB"
+    )]
+    pub upload_space: ByteSize,
+
+    /// How long an unfinished upload is kept that nobody goes on with
+    #[arg(long, env = "WORKSPACE_AGENT_UPLOAD_KEEP", value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
+    pub upload_keep: Duration,
+
     /// Whether each command gets a cgroup, where the container lets the agent make them
     #[arg(long, env = "WORKSPACE_AGENT_CGROUP", value_enum, default_value = "auto")]
     pub cgroup: CgroupUse,

@@ -6,6 +6,7 @@ use rustix::{
 };
 
 use super::{
+    conditions::{Access, Preconditions, State, Verdict},
     directory::Directory,
     error::{FileError, FileErrorKind},
     metadata::Kind,
@@ -31,6 +32,32 @@ pub enum Reach {
 pub fn remove(root: &Root, path: &WorkspacePath, reach: Reach) -> Result<(), FileError> {
     let (directory, name) = root.parent("remove", path, Missing::Fail)?;
     remove_from(&directory, name, path, reach)
+}
+
+/// Like [`remove`], if the conditions hold. Between the look and the removal no other call of this
+/// agent changes the entry; a command of the workspace can.
+///
+/// # Errors
+/// As [`remove`], and when they do not hold.
+pub fn remove_if(
+    root: &Root,
+    path: &WorkspacePath,
+    reach: Reach,
+    conditions: &Preconditions,
+) -> Result<(), FileError> {
+    if conditions.is_empty() {
+        return remove(root, path, reach);
+    }
+    let (directory, name) = root.parent("remove", path, Missing::Fail)?;
+    let _turn = root.turn();
+    let metadata =
+        directory.stat(name).map_err(|errno| FileError::from_errno("remove", path, errno))?;
+    match conditions.judge(Access::Write, Some(&State::from(&metadata))) {
+        Verdict::Proceed => remove_from(&directory, name, path, reach),
+        Verdict::NotModified | Verdict::Failed => {
+            Err(FileError::new("remove", path, FileErrorKind::PreconditionFailed))
+        }
+    }
 }
 
 /// Like [`remove`], from the directory that is open; `path` is for messages.
@@ -118,7 +145,7 @@ impl Root {
 }
 
 fn sweep_one(directory: &Directory, name: Name<'_>, kind: Kind) -> rustix::io::Result<bool> {
-    if !name.is_temporary() {
+    if !name.is_unfinished_write() {
         return Ok(false);
     }
     if kind == Kind::File {
