@@ -8,8 +8,9 @@ use workspace_common::{client::Endpoint, listen::ListenAddr, logging::LogFormat,
 
 use crate::{
     client::{
-        attach::AttachArgs, exec::ExecArgs, health::HealthArgs, kill::KillArgs, list::ListArgs,
-        logs::LogsArgs, ps::PsArgs, pull::PullArgs, push::PushArgs, watch::WatchArgs,
+        attach::AttachArgs, exec::ExecArgs, get::GetArgs, health::HealthArgs, kill::KillArgs,
+        list::ListArgs, logs::LogsArgs, ps::PsArgs, pull::PullArgs, push::PushArgs, put::PutArgs,
+        watch::WatchArgs,
     },
     forward::spec::ForwardSpec,
     isolate::Wanted,
@@ -44,6 +45,10 @@ pub enum Command {
     Push(Client<PushArgs>),
     /// Copy a directory of the workspace here
     Pull(Client<PullArgs>),
+    /// Copy a file into the workspace; a large one goes on after a broken connection
+    Put(Client<PutArgs>),
+    /// Copy a file of the workspace here; it goes on after a broken connection
+    Get(Client<GetArgs>),
     /// List a directory of the workspace
     Ls(Client<ListArgs>),
     /// Print what changes in a directory of the workspace, as it happens

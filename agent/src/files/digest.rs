@@ -96,12 +96,12 @@ pub fn hash_file(file: &mut File) -> io::Result<Sha256> {
 fn member(headers: &HeaderMap, field: &HeaderName) -> Option<String> {
     let lines = headers.get_all(field).iter().filter_map(|line| line.to_str().ok());
     let members = lines.flat_map(|line| line.split(','));
-    let values = members.filter_map(|member| {
+    let mut values = members.filter_map(|member| {
         let member = member.split(';').next().unwrap_or_default().trim();
         let (key, value) = member.split_once('=').unwrap_or((member, "1"));
         (key == ALGORITHM).then(|| value.to_owned())
     });
-    values.last()
+    values.next_back()
 }
 
 #[cfg(test)]

@@ -93,6 +93,6 @@ pub(super) fn what_stands_there(directory: &Directory, name: Name<'_>) -> Result
 /// has none to take over.
 pub(super) fn mode_of_new(asked: Option<u32>, former: Option<&Metadata>) -> u32 {
     const DEFAULT: u32 = 0o644;
-    let former = former.filter(|former| former.kind == Kind::File);
-    asked.or(former.map(|former| former.mode)).unwrap_or(DEFAULT)
+    let former = former.filter(|former| former.kind == Kind::File).map(|former| former.mode);
+    asked.or(former).unwrap_or(DEFAULT)
 }

@@ -59,11 +59,14 @@ impl SortedNames {
             if given || hidden {
                 continue;
             }
-            smallest.insert(name);
-            if smallest.len() > self.capacity {
-                smallest.pop_last();
+            if smallest.len() == self.capacity {
                 overflow = true;
+                if smallest.last().is_some_and(|greatest| name > *greatest) {
+                    continue;
+                }
+                smallest.pop_last();
             }
+            smallest.insert(name);
         }
         self.complete = !overflow;
         self.batch = smallest.into_iter().rev().collect();
