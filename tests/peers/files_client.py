@@ -1,17 +1,27 @@
 """A client of the file calls: many writers count in one file without losing a number, and a file is fetched in
-ranges. Usage: files_client.py PORT"""
+ranges. Usage: files_client.py SOCKET"""
 
 import concurrent.futures
 import email.utils
 import http.client
+import socket
 import sys
 
-PORT = int(sys.argv[1])
+SOCKET = sys.argv[1]
 WRITERS, ROUNDS = 4, 25
 
 
+class Connection(http.client.HTTPConnection):
+    """A connection over a Unix socket."""
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(60)
+        self.sock.connect(SOCKET)
+
+
 def call(method, path, body=None, headers=None):
-    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
+    connection = Connection("localhost")
     try:
         connection.request(method, "/v1/files/" + path, body, headers or {})
         answer = connection.getresponse()

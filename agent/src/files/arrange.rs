@@ -118,7 +118,10 @@ where
     B::Error: Into<BoxError>,
 {
     Query::parse(request.uri().query())?.finish()?;
-    let body = collect_limited(request.into_body(), MAX_BYTES).await.map_err(unread)?;
+    let body = collect_limited(request.into_body(), MAX_BYTES).await.map_err(|error| {
+        let detail = format!("the request cannot be read: {error}");
+        Problem { detail, ..unread(error) }
+    })?;
     serde_json::from_slice(&body).map_err(|error| {
         Problem::bad_request("bad_json", format!("the body is no {what}: {error}"))
     })

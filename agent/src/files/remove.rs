@@ -45,15 +45,18 @@ pub fn remove_if(
     reach: Reach,
     conditions: &Preconditions,
 ) -> Result<(), FileError> {
-    if conditions.is_empty() {
-        return remove(root, path, reach);
-    }
     let (directory, name) = root.parent("remove", path, Missing::Fail)?;
-    let _turn = root.turn();
+    let turn = root.turn();
     let metadata =
         directory.stat(name).map_err(|errno| FileError::from_errno("remove", path, errno))?;
+    // A tree may take long, and no write can have its name anyway.
+    let turn = (metadata.kind != Kind::Directory).then_some(turn);
     match conditions.judge(Access::Write, Some(&State::from(&metadata))) {
-        Verdict::Proceed => remove_from(&directory, name, path, reach),
+        Verdict::Proceed => {
+            let removed = remove_from(&directory, name, path, reach);
+            drop(turn);
+            removed
+        }
         Verdict::NotModified | Verdict::Failed => {
             Err(FileError::new("remove", path, FileErrorKind::PreconditionFailed))
         }

@@ -183,7 +183,12 @@ where
     })?;
     let complete = fields.complete.unwrap_or(false);
     if let Some(ended) = context.uploads.ended(id) {
-        return Ok(finished(&ended.record, &ended.written));
+        let expected = ended.written.size;
+        return Ok(if offset == expected {
+            finished(&ended.record, &ended.written)
+        } else {
+            refusal(UploadError::Offset { expected, given: offset })
+        });
     }
     let part = Part { offset, length: fields.length, complete };
     match send(context, id, part, request).await {

@@ -120,3 +120,4 @@ def event_conformance(context, response, case):
 schemathesis.openapi.media_type(
     "application/x-tar", strategies.one_of(strategies.binary(max_size=2048), strategies.just(bytes(1024)))
 )
+schemathesis.openapi.media_type("application/partial-upload", strategies.binary(max_size=2048))

@@ -136,5 +136,7 @@ fn examine(root: &Root, id: UploadId) -> std::result::Result<Found, String> {
     let mut json = Vec::new();
     file.take(MAX_RECORD).read_to_end(&mut json).map_err(|error| error.to_string())?;
     let record = Record::from_json(&json).map_err(|error| error.to_string())?;
-    Ok(Found { id, record, size: metadata.size, touched: metadata.modified })
+    // A time to come, which anybody can set, would keep it for ever.
+    let touched = metadata.modified.min(FileTime::now());
+    Ok(Found { id, record, size: metadata.size, touched })
 }
