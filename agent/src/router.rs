@@ -203,10 +203,6 @@ mod tests {
     fn paths_name_actions() {
         assert_eq!(action("/health"), Some(Action::Health));
         assert_eq!(action("/v1/files/a/b"), Some(Action::File("a/b")));
-        assert_eq!(action("/v1/mkdir"), Some(Action::MakeDirectory));
-        assert_eq!(action("/v1/move"), Some(Action::Move));
-        assert_eq!(action("/v1/uploads"), Some(Action::Uploads));
-        assert_eq!(action("/v1/uploads/0f"), Some(Action::Upload("0f")));
         assert_eq!(action("/v1/ports/80/a"), Some(Action::Port("80/a")));
         assert_eq!(action("/v1/sync/push"), Some(Action::Sync("push")));
         assert_eq!(action("/v1/processes/a-1/stdin"), Some(Action::Stdin("a-1")));
@@ -225,6 +221,19 @@ mod tests {
         }
         for path in ["/v1/processes/", "/v1/processes/a/", "/v1/processesa", "/v1/processes//"] {
             assert_eq!(action(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_calls_about_files_have_paths_of_their_own() {
+        for (path, expected) in [
+            ("/v1/files", Action::File("")),
+            ("/v1/mkdir", Action::MakeDirectory),
+            ("/v1/move", Action::Move),
+            ("/v1/uploads", Action::Uploads),
+            ("/v1/uploads/0f", Action::Upload("0f")),
+        ] {
+            assert_eq!(action(path), Some(expected), "{path}");
         }
     }
 

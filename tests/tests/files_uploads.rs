@@ -218,11 +218,7 @@ impl Breaker {
             for client in listener.incoming().flatten() {
                 let Ok(server) = UnixStream::connect(&upstream) else { continue };
                 let limit = if count.load(Ordering::SeqCst) < breaks { after } else { u64::MAX };
-                for (from, to) in [(&client, &server), (&server, &client)] {
-                    let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { continue };
-                    let count = count.clone();
-                    std::thread::spawn(move || relay(from, to, limit, &count));
-                }
+                relay_both(&client, &server, limit, &count);
             }
         });
         Ok(Self { socket, broken })
@@ -230,6 +226,14 @@ impl Breaker {
 
     fn address(&self) -> String {
         format!("unix:{}", self.socket.display())
+    }
+}
+
+fn relay_both(client: &UnixStream, server: &UnixStream, limit: u64, broken: &Arc<AtomicUsize>) {
+    for (from, to) in [(client, server), (server, client)] {
+        let (Ok(from), Ok(to)) = (from.try_clone(), to.try_clone()) else { continue };
+        let broken = broken.clone();
+        std::thread::spawn(move || relay(from, to, limit, &broken));
     }
 }
 

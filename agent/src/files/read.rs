@@ -137,8 +137,8 @@ pub(super) fn describe(headers: &mut HeaderMap, metadata: &Metadata) {
 /// 416, with the size that there is (RFC 9110 section 15.5.17).
 fn unsatisfiable(size: u64) -> Response<Body> {
     let detail = format!("the range begins behind the end of the file, which has {size} bytes");
-    let status = StatusCode::RANGE_NOT_SATISFIABLE;
-    let mut response = Problem::new(status, "range_not_satisfiable", detail).response();
+    let problem = Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", detail);
+    let mut response = problem.response();
     insert(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{size}"));
     response
 }

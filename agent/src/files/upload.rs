@@ -174,8 +174,8 @@ where
     let fields = UploadFields::parse(request.headers())?;
     if request.headers().get(header::CONTENT_TYPE).is_none_or(|kind| kind != PARTIAL_UPLOAD) {
         let detail = format!("a part of an upload is sent with Content-Type: {PARTIAL_UPLOAD}");
-        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        return Err(Problem::new(status, "unsupported_media_type", detail));
+        let code = "unsupported_media_type";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code, detail));
     }
     let offset = fields.offset.ok_or_else(|| {
         let detail = "Upload-Offset has to say where the part begins; HEAD tells how much there is";

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::*;
+use super::{metadata::FileTime, *};
 
 const PART: (&str, &str) = ("content-type", "application/partial-upload");
 
