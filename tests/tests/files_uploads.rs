@@ -4,7 +4,10 @@ use std::{
     fs::{self, File},
     io::{Read, Write},
     net::Shutdown,
-    os::unix::net::{UnixListener, UnixStream},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
@@ -120,9 +123,10 @@ fn an_upload_outlives_an_agent_that_is_killed_while_it_writes() -> Result<()> {
     assert_eq!(wrong.header("upload-offset"), Some("1000000"));
     let written = part(&agent, &upload, 1_000_000, true, &content[1_000_000..])?;
     assert_eq!(written.status(), 201, "{}", written.text());
-    let sum = agent.shell("sha256sum <a/file; stat -c %a a/file")?;
-    let expected = format!("{}  -\n600\n", text(&written.json()?, "sha256")?);
+    let sum = agent.shell("sha256sum <a/file")?;
+    let expected = format!("{}  -\n", text(&written.json()?, "sha256")?);
     assert_eq!(text(&sum, "stdout")?, expected);
+    assert_eq!(fs::metadata(agent.root().join("a/file"))?.permissions().mode() & 0o777, 0o600);
     ensure!(fs::read(agent.root().join("a/file"))? == content, "it is not what was sent");
     Ok(())
 }
@@ -320,7 +324,7 @@ fn put_and_get_move_small_files_with_their_modes_and_say_what_is_wrong() -> Resu
     agent.shell("chmod 700 local")?;
     let copy = agent.directory().join("copy");
     agent.run_cli("get", &["local", copy.to_str().context("a plain path")?])?;
-    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&copy)?.permissions());
+    let mode = fs::metadata(&copy)?.permissions().mode();
     assert_eq!((fs::read_to_string(&copy)?, mode & 0o777), ("hello\n".to_owned(), 0o700));
     assert_eq!(agent.run_cli("get", &["local", "-"])?.stdout, b"hello\n");
     for (arguments, expected) in [
@@ -361,5 +365,10 @@ fn a_stop_lets_a_part_come_to_its_end() -> Result<()> {
 #[test]
 fn all_of_it_holds_under_gvisor() -> Result<()> {
     require!(Gvisor);
-    gvisor::rerun("all_of_it_holds_under_gvisor", &[])
+    // In the sandbox the agent is not told that the relay has closed its end: the upload stays busy
+    // until the silence is long enough.
+    let reason =
+        "a Unix socket that a relay closes in the middle of a write is not seen to be closed";
+    let left_out = [("put_and_get_go_on_over_connections_that_break", reason)];
+    gvisor::rerun("all_of_it_holds_under_gvisor", &left_out)
 }

@@ -32,7 +32,7 @@ pub struct GetArgs {
     /// Where it goes; its own name in the current directory if absent, standard output if -
     pub file: Option<PathBuf>,
     /// How long to try without getting on
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = humantime::parse_duration)]
     pub retry_for: Duration,
 }
 

@@ -52,7 +52,7 @@ pub struct PutArgs {
     #[arg(long)]
     pub create: bool,
     /// How long to try without getting on
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = humantime::parse_duration)]
     pub retry_for: Duration,
     /// Print the agent's answer as it is
     #[arg(long)]
