@@ -8,8 +8,9 @@ use workspace_common::{client::Endpoint, listen::ListenAddr, logging::LogFormat,
 
 use crate::{
     client::{
-        attach::AttachArgs, exec::ExecArgs, health::HealthArgs, kill::KillArgs, list::ListArgs,
-        logs::LogsArgs, ps::PsArgs, pull::PullArgs, push::PushArgs, watch::WatchArgs,
+        attach::AttachArgs, exec::ExecArgs, get::GetArgs, health::HealthArgs, kill::KillArgs,
+        list::ListArgs, logs::LogsArgs, ps::PsArgs, pull::PullArgs, push::PushArgs, put::PutArgs,
+        watch::WatchArgs,
     },
     forward::spec::ForwardSpec,
     isolate::Wanted,
@@ -44,6 +45,10 @@ pub enum Command {
     Push(Client<PushArgs>),
     /// Copy a directory of the workspace here
     Pull(Client<PullArgs>),
+    /// Copy a file into the workspace; a large one goes on after a broken connection
+    Put(Client<PutArgs>),
+    /// Copy a file of the workspace here; it goes on after a broken connection
+    Get(Client<GetArgs>),
     /// List a directory of the workspace
     Ls(Client<ListArgs>),
     /// Print what changes in a directory of the workspace, as it happens
@@ -151,6 +156,23 @@ pub struct ServeArgs {
     /// The most that is spooled of one stream
     #[arg(long, env = "WORKSPACE_AGENT_SPOOL_LIMIT", value_name = "SIZE", default_value = "1GiB")]
     pub spool_limit: ByteSize,
+
+    /// Uploads in several requests that may be unfinished at once
+    #[arg(long, env = "WORKSPACE_AGENT_MAX_UPLOADS", value_name = "N", default_value_t = 64)]
+    pub max_uploads: u32,
+
+    /// Room for all unfinished uploads together, in the root
+    #[arg(
+        long,
+        env = "WORKSPACE_AGENT_UPLOAD_SPACE",
+        value_name = "SIZE",
+        default_value = "64GiB"
+    )]
+    pub upload_space: ByteSize,
+
+    /// How long an unfinished upload is kept that nobody goes on with
+    #[arg(long, env = "WORKSPACE_AGENT_UPLOAD_KEEP", value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
+    pub upload_keep: Duration,
 
     /// Whether each command gets a cgroup, where the container lets the agent make them
     #[arg(long, env = "WORKSPACE_AGENT_CGROUP", value_enum, default_value = "auto")]

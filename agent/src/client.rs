@@ -8,16 +8,19 @@ mod ending;
 mod event;
 pub mod exec;
 pub mod failure;
+pub mod get;
 pub mod health;
 pub mod kill;
 pub mod list;
 pub mod logs;
 mod output;
+mod patience;
 mod plan;
 pub mod progress;
 pub mod ps;
 pub mod pull;
 pub mod push;
+pub mod put;
 mod reply;
 mod signals;
 mod terminal;
@@ -57,6 +60,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Kill(c) => Ok(kill::run(&client(&c)?, &c.args).await?),
         Command::Push(c) => Ok(push::run(&client(&c)?, &c.args).await?),
         Command::Pull(c) => Ok(pull::run(&client(&c)?, &c.args).await?),
+        Command::Put(c) => Ok(put::run(&client(&c)?, &c.args).await?),
+        Command::Get(c) => Ok(get::run(&client(&c)?, &c.args).await?),
         Command::Ls(c) => Ok(list::run(&client(&c)?, &c.args).await?),
         Command::Watch(c) => Ok(watch::run(&client(&c)?, &c.args).await?),
         Command::Health(c) => Ok(health::run(&client(&c)?, &c.args).await?),

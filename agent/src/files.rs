@@ -1,28 +1,39 @@
-//! Files of the workspace over HTTP: `GET`, `HEAD`, `PUT` and `DELETE` on `/v1/files/{path}`.
+//! Files of the workspace over HTTP: `GET`, `HEAD`, `PUT` and `DELETE` on `/v1/files/{path}`; beside
+//! it [`arrange`] and [`upload`].
 //!
 //! This file is the HTTP face. [`Root`] is where every operation starts; the modules below know
 //! bodies at most, and neither methods nor headers. Invariant: whatever a request names, nothing
 //! outside of the root is read, written or removed.
 
+pub mod arrange;
+pub mod conditions;
+pub mod digest;
 pub mod directory;
 pub mod error;
+mod glob;
 mod list;
 pub mod metadata;
 pub mod path;
+mod publish;
 pub mod query;
+pub mod range;
 mod read;
 pub mod remove;
+pub mod rename;
 pub mod resolve;
 pub mod root;
+mod show;
+mod sorted;
 pub mod temporary;
 pub mod transfer;
+pub mod upload;
 pub mod walk;
 pub mod write;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
 use serde_json::json;
 use workspace_common::{
@@ -34,12 +45,16 @@ pub use error::{FileError, FileErrorKind};
 pub use path::{Name, WorkspacePath};
 pub use root::Root;
 
+use conditions::Preconditions;
+use digest::ContentDigest;
 use path::PathError;
 use query::Query;
-use read::OpenFile;
 use remove::Reach;
-use root::Opened;
 use transfer::Transfers;
+use upload::{
+    fields::UploadFields,
+    store::{Limits, Uploads},
+};
 use write::{Durability, WriteOptions, Written};
 
 /// What the file calls need.
@@ -51,12 +66,15 @@ pub struct FilesContext {
     pub max_upload_bytes: u64,
     /// Places for uploads and listings.
     pub transfers: Transfers,
+    /// Uploads that come in several requests.
+    pub uploads: Arc<Uploads>,
 }
 
 impl FilesContext {
-    /// A context without a limit of size but the disk's.
-    pub fn new(root: Arc<Root>, transfers: Transfers) -> Self {
-        Self { root, max_upload_bytes: u64::MAX, transfers }
+    /// A context without a limit of size but the disk's; takes up the unfinished uploads in the root.
+    pub fn new(root: Arc<Root>, transfers: Transfers, uploads: Limits) -> Self {
+        let uploads = Arc::new(Uploads::open(Arc::clone(&root), uploads));
+        Self { root, max_upload_bytes: u64::MAX, transfers, uploads }
     }
 }
 
@@ -77,48 +95,25 @@ where
     let path =
         WorkspacePath::from_url(encoded_path).map_err(|reason| bad_path(encoded_path, reason))?;
     match *request.method() {
-        Method::GET => {
-            query.finish()?;
-            get(context, path).await
-        }
-        Method::HEAD => {
-            query.finish()?;
-            head(context, path).await
-        }
+        Method::GET | Method::HEAD => show::read(context, path, query, &request).await,
         Method::PUT if encoded_path.ends_with('/') => Err(bad_path(encoded_path, PathError::Empty)),
         Method::PUT => {
-            let options = write_options(context, &mut query)?;
+            let options = write_options(context, &mut query, request.headers())?;
             query.finish()?;
+            let fields = UploadFields::parse(request.headers())?;
+            if fields.complete == Some(false) {
+                return upload::begin(context, (path, options), fields, request).await;
+            }
             put(context, path, options, request).await
         }
         Method::DELETE => {
             let recursive = query.take_flag("recursive", false)?;
             query.finish()?;
-            delete(context, path, if recursive { Reach::Tree } else { Reach::Entry }).await
+            let conditions = Preconditions::parse(request.headers())?;
+            let reach = if recursive { Reach::Tree } else { Reach::Entry };
+            delete(context, path, reach, conditions).await
         }
         _ => Ok(method_not_allowed("GET, HEAD, PUT, DELETE")),
-    }
-}
-
-async fn get(context: &FilesContext, path: WorkspacePath) -> Result<Response<Body>, Problem> {
-    match open(context, &path).await? {
-        Loaded::File(file) => Ok(file.answer()),
-        Loaded::Directory(directory) => {
-            let (outlet, body) = transfer::download();
-            let place = context.transfers.begin()?;
-            tokio::task::spawn_blocking(move || {
-                list::write_listing(&path, directory, outlet);
-                drop(place);
-            });
-            Ok(json_response(StatusCode::OK, body))
-        }
-    }
-}
-
-async fn head(context: &FilesContext, path: WorkspacePath) -> Result<Response<Body>, Problem> {
-    match open(context, &path).await? {
-        Loaded::File(file) => Ok(file.head()),
-        Loaded::Directory(_) => Ok(json_response(StatusCode::OK, body::empty())),
     }
 }
 
@@ -137,10 +132,10 @@ where
     }
     let (feed, intake) = transfer::upload();
     let root = Arc::clone(&context.root);
-    let shown = String::from_utf8_lossy(path.as_bytes()).into_owned();
+    let shown = shown(&path);
     let place = context.transfers.begin()?;
     let writing = blocking(move || {
-        let written = write::write(&root, &path, options, intake);
+        let written = write::write(&root, &path, &options, intake);
         drop(place);
         written
     });
@@ -152,44 +147,42 @@ async fn delete(
     context: &FilesContext,
     path: WorkspacePath,
     reach: Reach,
+    conditions: Preconditions,
 ) -> Result<Response<Body>, Problem> {
     let root = Arc::clone(&context.root);
-    blocking(move || remove::remove(&root, &path, reach)).await??;
+    blocking(move || remove::remove_if(&root, &path, reach, &conditions)).await??;
     let mut response = Response::new(body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
 }
 
-enum Loaded {
-    File(OpenFile),
-    Directory(directory::Directory),
-}
-
-async fn open(context: &FilesContext, path: &WorkspacePath) -> Result<Loaded, Problem> {
-    let root = Arc::clone(&context.root);
-    let path = path.clone();
-    let loaded = blocking(move || match root.open_for_reading(&path)? {
-        Opened::File(file, metadata) => OpenFile::load(&path, file, metadata).map(Loaded::File),
-        Opened::Directory(directory, _) => Ok(Loaded::Directory(directory)),
-    });
-    Ok(loaded.await??)
-}
-
-fn write_options(context: &FilesContext, query: &mut Query) -> Result<WriteOptions, Problem> {
+fn write_options(
+    context: &FilesContext,
+    query: &mut Query,
+    headers: &HeaderMap,
+) -> Result<WriteOptions, Problem> {
     let synced = query.take_flag("fsync", false)?;
     Ok(WriteOptions {
         mode: query.take_mode("mode")?,
         durability: if synced { Durability::Synced } else { Durability::Visible },
         max_bytes: context.max_upload_bytes,
+        conditions: Preconditions::parse(headers)?,
+        expected: ContentDigest::announced(headers)?,
     })
 }
 
 fn written_response(path: &str, written: &Written) -> Response<Body> {
     let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
-    let content = json!({ "path": path, "size": written.size, "sha256": written.sha256 });
+    let sha256 = written.digest.to_string();
+    let content = json!({ "path": path, "size": written.size, "sha256": sha256 });
     let mut response = json_response(status, body::json(&content));
     read::insert(response.headers_mut(), header::ETAG, &written.metadata.etag());
     response
+}
+
+/// A path in an answer.
+fn shown(path: &WorkspacePath) -> String {
+    String::from_utf8_lossy(path.as_bytes()).into_owned()
 }
 
 /// Runs blocking work on a thread for it. A panic there is this request's failure alone.

@@ -64,6 +64,10 @@ enum Action<'a> {
     Stdin(&'a str),
     Processes(Call<'a>),
     File(&'a str),
+    MakeDirectory,
+    Move,
+    Uploads,
+    Upload(&'a str),
     Sync(&'a str),
     Port(&'a str),
 }
@@ -85,10 +89,16 @@ fn action(path: &str) -> Option<Action<'_>> {
         "/v1/exec" => return Some(Action::Exec),
         "/v1/processes" => return Some(Action::Processes(Call::All)),
         "/v1/files" => return Some(Action::File("")),
+        "/v1/mkdir" => return Some(Action::MakeDirectory),
+        "/v1/move" => return Some(Action::Move),
+        "/v1/uploads" => return Some(Action::Uploads),
         _ => {}
     }
     if let Some(path) = path.strip_prefix("/v1/files/") {
         return Some(Action::File(path));
+    }
+    if let Some(id) = path.strip_prefix("/v1/uploads/") {
+        return Some(Action::Upload(id));
     }
     if let Some(call) = path.strip_prefix("/v1/sync/") {
         return Some(Action::Sync(call));
@@ -133,6 +143,10 @@ impl Agent {
             Some(Action::Stdin(id)) => exec::feed(&self.exec, id, request).await,
             Some(Action::Processes(call)) => processes::handle(&self.exec, call, request).await,
             Some(Action::File(path)) => files::handle(&self.files, path, request).await,
+            Some(Action::MakeDirectory) => files::arrange::make(&self.files, request).await,
+            Some(Action::Move) => files::arrange::relocate(&self.files, request).await,
+            Some(Action::Uploads) => files::upload::list(&self.files, &request),
+            Some(Action::Upload(id)) => files::upload::handle(&self.files, id, request).await,
             Some(Action::Sync(call)) => sync::handle(&self.sync, call, request).await,
             Some(Action::Port(call)) => self.previews.handle(call, request).await,
             Some(shown @ (Action::Health | Action::Ready | Action::Metrics | Action::Info)) => {
@@ -211,6 +225,19 @@ mod tests {
     }
 
     #[test]
+    fn the_calls_about_files_have_paths_of_their_own() {
+        for (path, expected) in [
+            ("/v1/files", Action::File("")),
+            ("/v1/mkdir", Action::MakeDirectory),
+            ("/v1/move", Action::Move),
+            ("/v1/uploads", Action::Uploads),
+            ("/v1/uploads/0f", Action::Upload("0f")),
+        ] {
+            assert_eq!(action(path), Some(expected), "{path}");
+        }
+    }
+
+    #[test]
     fn only_probes_are_public() {
         for path in [
             "/metrics",
@@ -219,6 +246,10 @@ mod tests {
             "/v1/exec",
             "/v1/processes",
             "/v1/files/a",
+            "/v1/mkdir",
+            "/v1/move",
+            "/v1/uploads",
+            "/v1/uploads/0f",
             "/v1/sync/pull",
             "/v1/ports/80/health",
         ] {

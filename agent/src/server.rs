@@ -24,7 +24,11 @@ use crate::{
     environment::Environment,
     events::EventsContext,
     exec::{ExecContext, request::Defaults},
-    files::{FilesContext, Root, transfer::Transfers},
+    files::{
+        FilesContext, Root,
+        transfer::Transfers,
+        upload::{keep_tidy, store::Limits},
+    },
     forward::{self, BoundForward, spec::ForwardSpec},
     isolate::{self, Network},
     metrics::Metrics,
@@ -207,7 +211,7 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     let agent = Arc::new(Agent {
         exec: exec.clone(),
         events,
-        files: FilesContext::new(prepared.root, transfers),
+        files: files_context(args, &drain, prepared.root, transfers)?,
         sync,
         previews,
         metrics,
@@ -311,6 +315,22 @@ fn start_listener(
     Ok(())
 }
 
+fn files_context(
+    args: &ServeArgs,
+    drain: &Drain,
+    root: Arc<Root>,
+    transfers: Transfers,
+) -> anyhow::Result<FilesContext> {
+    let limits = Limits {
+        count: usize::try_from(args.max_uploads)?,
+        bytes: args.upload_space.0,
+        keep: args.upload_keep,
+    };
+    let files = FilesContext::new(root, transfers, limits);
+    drain.spawn_background(keep_tidy(files.uploads.clone()));
+    Ok(files)
+}
+
 /// Removes what an agent that was killed left half-written, without holding the start up.
 fn sweep(drain: &Drain, root: Arc<Root>) {
     drain.spawn_background(async move {
@@ -339,6 +359,9 @@ fn info(args: &ServeArgs, prepared: &Prepared, cgroups: Option<&Cgroups>) -> ser
             "output_memory_bytes": args.output_memory.0,
             "spool_bytes": args.spool_dir.as_ref().map(|_| args.spool_limit.0),
             "max_connections": args.max_connections,
+            "max_uploads": args.max_uploads,
+            "upload_space_bytes": args.upload_space.0,
+            "upload_keep_ms": millis(args.upload_keep),
             "drain_timeout_ms": millis(args.drain_timeout),
         },
     })

@@ -236,6 +236,19 @@ impl Agent {
         self.setup.directory().join("root")
     }
 
+    /// Ends the agent without warning, and starts another on the same socket and workspace.
+    ///
+    /// # Errors
+    /// When it cannot be ended, or another does not start.
+    pub fn crash_and_start_again(&mut self) -> Result<()> {
+        self.signal(Signal::KILL)?;
+        self.daemon.wait()?;
+        let (sandbox, command) = self.setup.placed(self.setup.command())?;
+        self.sandbox = sandbox;
+        self.daemon = Daemon::spawn("agent", command, self.setup.directory())?;
+        self.daemon.wait_until_answering(self.client.endpoint())
+    }
+
     /// Sends a signal to the agent, wherever it runs.
     ///
     /// # Errors

@@ -119,7 +119,14 @@ fn a_walk_through_every_call_meets_everything_that_is_described() -> Result<()> 
     let forward = free_address()?;
     let spec = format!("{forward}=unix:/nonexistent");
     // The walk listens until the end, and the agent serves on as long as somebody listens.
-    let arguments = ["--max-processes", "4", "--forward", &spec, "--drain-timeout", "20s"];
+    let arguments = [
+        ["--max-processes", "4"],
+        ["--max-uploads", "4"],
+        ["--upload-space", "1MiB"],
+        ["--forward", &spec],
+        ["--drain-timeout", "20s"],
+    ]
+    .concat();
     let agent = Setup::new()?.args(&arguments).token(TOKEN)?.on_tcp().start()?;
     let endpoint = agent.client.endpoint().to_string();
     let port = endpoint.rsplit(':').next().context("no port")?;
@@ -135,7 +142,7 @@ fn a_walk_through_every_call_meets_everything_that_is_described() -> Result<()> 
 
 /// The paths of the document with the methods that stand below them.
 fn described_paths() -> Result<BTreeMap<String, BTreeSet<String>>> {
-    const METHODS: [&str; 5] = ["get", "head", "put", "post", "delete"];
+    const METHODS: [&str; 6] = ["get", "head", "put", "post", "patch", "delete"];
     let page = page()?;
     let paths = page["paths"].as_object().context("no paths")?;
     let methods = |item: &Value| {
@@ -156,7 +163,7 @@ fn every_described_path_is_there_with_just_the_methods_that_are_described() -> R
             continue;
         }
         let target = path.replace("{id}", "none").replace("{path}", "none");
-        let reply = agent.client.send("PATCH", &target, b"")?;
+        let reply = agent.client.send("OPTIONS", &target, b"")?;
         assert_eq!(reply.problem_code()?, "method_not_allowed", "{path}");
         let allow = reply.header("allow").with_context(|| format!("no Allow for {path}"))?;
         let mut allowed: BTreeSet<String> = allow.split(", ").map(str::to_owned).collect();

@@ -31,6 +31,37 @@ pub enum Failure {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A file on this side cannot be read or written.
+    #[error("cannot use the file {path}: {source}")]
+    LocalFile {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// What the agent has is not what was read here.
+    #[error(
+        "{path} has changed while it was sent: the copy in the workspace is not what it is now"
+    )]
+    Differs {
+        /// The file on this side.
+        path: PathBuf,
+    },
+    /// A directory where a file is needed.
+    #[error("'{path}' in the workspace is a directory; pull copies directories")]
+    RemoteDirectory {
+        /// The path, fit for printing.
+        path: String,
+    },
+    /// It cannot be gone on with.
+    #[error("the file in the workspace has changed, and its first part is printed already")]
+    RemoteChanged,
+    /// Something answers that takes no uploads in parts.
+    #[error("the agent does not take large files in parts; is it an older one?")]
+    NoUploads,
+    /// The agent has forgotten it.
+    #[error("the agent knows nothing of the upload any more; start it again")]
+    UploadGone,
     /// The path on the other side is not one.
     #[error("the remote path '{path}' is not acceptable: {reason}")]
     RemotePath {

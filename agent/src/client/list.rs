@@ -17,7 +17,7 @@ use workspace_common::{
 
 use super::{
     failure::{Failure, expect_success},
-    tree::parse_remote,
+    tree::{parse_remote, target},
 };
 use crate::files::path::printable;
 
@@ -29,6 +29,12 @@ const MAX_LISTING: usize = 64 * 1024 * 1024;
 pub struct ListArgs {
     /// The directory, relative to the workspace's root; the root itself if absent
     pub remote: Option<OsString>,
+    /// Levels to list: 1 for the directory's own entries, up to 64
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub depth: u32,
+    /// Show only what matches, as in 'src/**/*.rs', relative to the directory; repeat for several
+    #[arg(long, value_name = "GLOB")]
+    pub glob: Vec<String>,
     /// Print the agent's answer as it is
     #[arg(long)]
     pub json: bool,
@@ -56,7 +62,10 @@ struct Entry {
 pub async fn run(client: &Client, args: &ListArgs) -> Result<ExitCode, Failure> {
     let remote = parse_remote(args.remote.as_ref())?;
     let mut request = Request::new(body::empty());
-    *request.uri_mut() = format!("/v1/files/{}", remote.to_url()).parse().unwrap_or_default();
+    let depth = args.depth.to_string();
+    let mut query = vec![("depth", depth.as_bytes())];
+    query.extend(args.glob.iter().map(|glob| ("glob", glob.as_bytes())));
+    *request.uri_mut() = target(&format!("/v1/files/{}", remote.to_url()), &query);
     let answer = expect_success(client.request_apart(request).await?).await?;
     let kind = answer.headers().get(header::CONTENT_TYPE);
     if kind.is_none_or(|kind| kind != "application/json") {

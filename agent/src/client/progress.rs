@@ -101,6 +101,12 @@ impl Progress {
         }
     }
 
+    /// A handle for one who moves a single file, to be told how many bytes of it are through.
+    pub fn position(&self) -> impl FnMut(u64) + Send + 'static {
+        let bar = self.bar.clone();
+        move |bytes| bar.set_position(bytes)
+    }
+
     /// Takes the bar away and prints the result. The exit code says whether everything was moved.
     ///
     /// # Errors

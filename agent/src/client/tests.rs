@@ -22,7 +22,7 @@ use super::{
     push::{PushArgs, push},
 };
 use crate::{
-    files::{self, FilesContext, Root, transfer::Transfers},
+    files::{self, FilesContext, Root, transfer::Transfers, upload::store::Limits},
     sync::{self, SyncContext},
 };
 
@@ -32,6 +32,9 @@ enum Command {
     Push(PushArgs),
     Pull(PullArgs),
 }
+
+/// Uploads in several requests are not a part of these tests.
+const NO_UPLOADS: Limits = Limits { count: 0, bytes: 0, keep: Duration::ZERO };
 
 struct Agent {
     directory: tempfile::TempDir,
@@ -47,7 +50,8 @@ impl Agent {
             let answer = if let Some(call) = path.strip_prefix("/v1/sync/") {
                 sync::handle(&SyncContext::new(root, Transfers::new(4)), call, request).await
             } else if let Some(file) = path.strip_prefix("/v1/files/") {
-                files::handle(&FilesContext::new(root, Transfers::new(4)), file, request).await
+                let context = FilesContext::new(root, Transfers::new(4), NO_UPLOADS);
+                files::handle(&context, file, request).await
             } else {
                 Err(Problem::no_such_endpoint(&path))
             };

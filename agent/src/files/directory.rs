@@ -16,9 +16,9 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, Timespec, Timestamps, UTIME_OMIT,
-        fchmod, fstat, fsync, futimens, mkdirat, openat, readlinkat, renameat, statat, symlinkat,
-        unlinkat, utimensat,
+        AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, RenameFlags, Timespec, Timestamps,
+        UTIME_OMIT, fchmod, fstat, fsync, futimens, linkat, mkdirat, openat, readlinkat, renameat,
+        renameat_with, statat, symlinkat, unlinkat, utimensat,
     },
     io::{Errno, Result},
 };
@@ -105,6 +105,21 @@ impl Directory {
         openat(self.fd()?, name.as_bytes(), flags, mode_bits(mode)).map(File::from)
     }
 
+    /// Opens a regular file to read it and to write at its end.
+    pub(super) fn open_for_appending(&self, name: Name<'_>) -> Result<File> {
+        let flags = OFlags::RDWR
+            | OFlags::APPEND
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::NOCTTY
+            | OFlags::CLOEXEC;
+        let fd = openat(self.fd()?, name.as_bytes(), flags, Mode::empty())?;
+        match Metadata::from(&fstat(&fd)?).kind {
+            Kind::File => Ok(File::from(fd)),
+            _ => Err(Errno::NXIO),
+        }
+    }
+
     /// Makes a directory with the mode that the umask leaves of 0777.
     pub fn make_directory(&self, name: Name<'_>) -> Result<()> {
         mkdirat(self.fd()?, name.as_bytes(), mode_bits(0o777))
@@ -118,6 +133,31 @@ impl Directory {
     /// Gives the entry `from` the name `to`, replacing what had it.
     pub fn rename(&self, from: Name<'_>, to: Name<'_>) -> Result<()> {
         renameat(self.fd()?, from.as_bytes(), self.fd()?, to.as_bytes())
+    }
+
+    /// Gives the entry `from` the name `to` in another directory, replacing what had it.
+    pub fn rename_to(&self, from: Name<'_>, target: &Self, to: Name<'_>) -> Result<()> {
+        renameat(self.fd()?, from.as_bytes(), target.fd()?, to.as_bytes())
+    }
+
+    /// The same, but with `EXIST` where something has the name: the kernel decides, in one step. Where
+    /// a file system has no such rename, a file gets the new name as a second one, which is as good,
+    /// and a directory is looked for first, which leaves a moment in between.
+    pub fn rename_new(&self, from: Name<'_>, target: &Self, to: Name<'_>) -> Result<()> {
+        let flags = RenameFlags::NOREPLACE;
+        match renameat_with(self.fd()?, from.as_bytes(), target.fd()?, to.as_bytes(), flags) {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
+            result => return result,
+        }
+        if self.stat(from)?.kind != Kind::Directory {
+            linkat(self.fd()?, from.as_bytes(), target.fd()?, to.as_bytes(), AtFlags::empty())?;
+            return self.remove_file(from);
+        }
+        match target.stat(to) {
+            Err(Errno::NOENT) => self.rename_to(from, target, to),
+            Err(errno) => Err(errno),
+            Ok(_) => Err(Errno::EXIST),
+        }
     }
 
     /// Removes an entry that is not a directory.

@@ -47,6 +47,16 @@ pub enum FileErrorKind {
     Stalled,
     /// The agent has too many files open.
     Busy,
+    /// A condition of the request does not hold.
+    PreconditionFailed,
+    /// The content is not what the sender said it would be.
+    DigestMismatch,
+    /// Something has the name already.
+    Exists,
+    /// A directory would be moved beneath itself.
+    IntoItself,
+    /// Both names lie on different file systems.
+    OtherFileSystem,
     /// Anything else that the kernel says.
     Io(Errno),
 }
@@ -73,6 +83,11 @@ impl FileErrorKind {
             Self::Cut => ("upload_cut", StatusCode::BAD_REQUEST),
             Self::Stalled => ("upload_stalled", StatusCode::REQUEST_TIMEOUT),
             Self::Busy => ("too_many_open_files", StatusCode::SERVICE_UNAVAILABLE),
+            Self::PreconditionFailed => ("precondition_failed", StatusCode::PRECONDITION_FAILED),
+            Self::DigestMismatch => ("digest_mismatch", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::Exists => ("already_exists", StatusCode::CONFLICT),
+            Self::IntoItself => ("into_itself", StatusCode::CONFLICT),
+            Self::OtherFileSystem => ("other_file_system", StatusCode::CONFLICT),
             Self::Io(_) => ("io_error", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
@@ -121,6 +136,17 @@ impl std::fmt::Display for FileErrorKind {
             Self::Cut => "the upload ended early; the former content is unchanged",
             Self::Stalled => "the upload made no progress; the former content is unchanged",
             Self::Busy => "too many files are open; try again",
+            Self::PreconditionFailed => {
+                "a condition of the request does not hold (If-Match, If-None-Match, \
+                 If-Unmodified-Since); look at what is there now"
+            }
+            Self::DigestMismatch => {
+                "the content does not have the SHA-256 that Repr-Digest announced; \
+                 the former content is unchanged"
+            }
+            Self::Exists => "something has this name already",
+            Self::IntoItself => "a directory cannot be moved beneath itself",
+            Self::OtherFileSystem => "the other name lies on another file system",
             Self::Io(errno) => return errno.fmt(f),
         })
     }

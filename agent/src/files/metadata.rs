@@ -7,6 +7,8 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
+use super::conditions::Tag;
+
 /// The permission bits that are read and written. Set-uid, set-gid and sticky are left out both
 /// ways: an archive from a workspace must not be able to make a set-uid file on the machine that
 /// pulls it.
@@ -150,9 +152,18 @@ impl Metadata {
     /// set. The limit is the kernel's clock: two writes in place of the same size within one tick
     /// (4 ms, before Linux 6.13) look alike.
     pub fn etag(&self) -> String {
+        format!("\"{}\"", self.opaque_tag())
+    }
+
+    /// The same as a value; only files have one.
+    pub fn tag(&self) -> Option<Tag> {
+        (self.kind == Kind::File).then(|| Tag { opaque: self.opaque_tag(), weak: false })
+    }
+
+    fn opaque_tag(&self) -> String {
         let (m, c) = (self.modified, self.changed);
         format!(
-            "\"{:x}-{:x}-{:x}.{:x}-{:x}.{:x}\"",
+            "{:x}-{:x}-{:x}.{:x}-{:x}.{:x}",
             self.inode, self.size, m.seconds, m.nanoseconds, c.seconds, c.nanoseconds
         )
     }

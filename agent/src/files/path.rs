@@ -12,6 +12,8 @@ use std::fmt;
 pub const MAX_NAME: usize = 255;
 /// Longest path in bytes: `PATH_MAX` of limits.h counts the closing NUL.
 pub const MAX_PATH: usize = 4095;
+/// The directory in the root where uploads wait for the rest of their content.
+pub const UPLOADS_DIRECTORY: &str = ".workspace-uploads";
 /// Names that start so, followed by sixteen hexadecimal digits, belong to unfinished writes.
 pub const TEMPORARY_PREFIX: &str = ".workspace-tmp-";
 
@@ -40,7 +42,9 @@ pub enum PathError {
     #[error("the path names no entry")]
     Empty,
     /// The name is one of the agent's own temporary files.
-    #[error("names of the form .workspace-tmp-… are reserved for unfinished writes")]
+    #[error(
+        "names of the form .workspace-tmp-… and .workspace-uploads are reserved for unfinished writes"
+    )]
     Reserved,
 }
 
@@ -71,8 +75,14 @@ impl<'a> Name<'a> {
         self.0
     }
 
-    /// Whether this is the name of an unfinished write of some agent or client.
+    /// Whether this is the name of an unfinished write of some agent or client, or of the directory
+    /// of unfinished uploads. Such entries are never shown, moved or watched.
     pub fn is_temporary(self) -> bool {
+        self.0 == UPLOADS_DIRECTORY.as_bytes() || self.is_unfinished_write()
+    }
+
+    /// Whether this is the name of an unfinished write alone.
+    pub fn is_unfinished_write(self) -> bool {
         self.0.strip_prefix(TEMPORARY_PREFIX.as_bytes()).is_some_and(|suffix| {
             suffix.len() == 16 && suffix.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
         })
@@ -315,6 +325,8 @@ mod tests {
         assert!(!is_temporary(".workspace-tmp-0123456789abcde"));
         assert!(!is_temporary(".workspace-tmp-notes"));
         assert!(!is_temporary("x.workspace-tmp-0123456789abcdef"));
+        assert!(is_temporary(".workspace-uploads"));
+        assert!(!is_temporary(".workspace-uploads-of-mine"));
     }
 
     #[test]

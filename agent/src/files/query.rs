@@ -125,6 +125,32 @@ impl Query {
             .map_err(|reason| QueryError::BadPath { name, reason })
     }
 
+    /// Takes the levels of a listing, 1 where none are given.
+    ///
+    /// # Errors
+    /// When it is no number from 1 to `most`.
+    pub fn take_depth(&mut self, name: &'static str, most: u32) -> Result<usize, QueryError> {
+        let Some(value) = self.take(name)? else { return Ok(1) };
+        let digits = std::str::from_utf8(&value).ok().filter(|text| !text.starts_with('+'));
+        digits
+            .and_then(|text| text.parse::<u32>().ok())
+            .filter(|depth| (1..=most).contains(depth))
+            .and_then(|depth| usize::try_from(depth).ok())
+            .ok_or_else(|| bad_value(name, &value, "a number from 1 to 64"))
+    }
+
+    /// Takes whether digests are wanted, by the name of the one algorithm that there is.
+    ///
+    /// # Errors
+    /// When it is another one.
+    pub fn take_digest(&mut self, name: &'static str) -> Result<bool, QueryError> {
+        match self.take(name)?.as_deref() {
+            None => Ok(false),
+            Some(value) if value == super::digest::ALGORITHM.as_bytes() => Ok(true),
+            Some(value) => Err(bad_value(name, value, "'sha-256'")),
+        }
+    }
+
     /// Makes sure that nothing is left.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use rustix::{
 };
 
 use super::{
+    conditions::{Access, Preconditions, State, Verdict},
     directory::Directory,
     error::{FileError, FileErrorKind},
     metadata::Kind,
@@ -31,6 +32,35 @@ pub enum Reach {
 pub fn remove(root: &Root, path: &WorkspacePath, reach: Reach) -> Result<(), FileError> {
     let (directory, name) = root.parent("remove", path, Missing::Fail)?;
     remove_from(&directory, name, path, reach)
+}
+
+/// Like [`remove`], if the conditions hold. Between the look and the removal no other call of this
+/// agent changes the entry; a command of the workspace can.
+///
+/// # Errors
+/// As [`remove`], and when they do not hold.
+pub fn remove_if(
+    root: &Root,
+    path: &WorkspacePath,
+    reach: Reach,
+    conditions: &Preconditions,
+) -> Result<(), FileError> {
+    let (directory, name) = root.parent("remove", path, Missing::Fail)?;
+    let turn = root.turn();
+    let metadata =
+        directory.stat(name).map_err(|errno| FileError::from_errno("remove", path, errno))?;
+    // A tree may take long, and no write can have its name anyway.
+    let turn = (metadata.kind != Kind::Directory).then_some(turn);
+    match conditions.judge(Access::Write, Some(&State::from(&metadata))) {
+        Verdict::Proceed => {
+            let removed = remove_from(&directory, name, path, reach);
+            drop(turn);
+            removed
+        }
+        Verdict::NotModified | Verdict::Failed => {
+            Err(FileError::new("remove", path, FileErrorKind::PreconditionFailed))
+        }
+    }
 }
 
 /// Like [`remove`], from the directory that is open; `path` is for messages.
@@ -118,7 +148,7 @@ impl Root {
 }
 
 fn sweep_one(directory: &Directory, name: Name<'_>, kind: Kind) -> rustix::io::Result<bool> {
-    if !name.is_temporary() {
+    if !name.is_unfinished_write() {
         return Ok(false);
     }
     if kind == Kind::File {

@@ -4,7 +4,11 @@
 //! on behalf of a request: a path that leaves the root, by `..`, by a link, or by a link that is
 //! put there meanwhile, is an error and touches nothing. No other module opens files by name.
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::File,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use rustix::{
     fs::{OFlags, fstat},
@@ -24,6 +28,8 @@ use super::{
 pub struct Root {
     directory: Directory,
     resolver: Resolver,
+    /// See [`Root::turn`].
+    turn: Mutex<()>,
 }
 
 /// What a path led to, opened for reading.
@@ -43,7 +49,7 @@ impl Root {
     pub fn open(path: &Path) -> std::io::Result<Self> {
         let directory = Directory::open_ambient(path)?;
         let resolver = Resolver::probe(&directory);
-        Ok(Self { directory, resolver })
+        Ok(Self { directory, resolver, turn: Mutex::default() })
     }
 
     /// Like [`Root::open`] with a mechanism of the caller's choice.
@@ -51,7 +57,16 @@ impl Root {
     /// # Errors
     /// As [`Root::open`].
     pub fn open_with(path: &Path, resolver: Resolver) -> std::io::Result<Self> {
-        Ok(Self { directory: Directory::open_ambient(path)?, resolver })
+        let directory = Directory::open_ambient(path)?;
+        Ok(Self { directory, resolver, turn: Mutex::default() })
+    }
+
+    /// A turn at changing what a name stands for. Whoever holds it may look at an entry and then
+    /// replace, move or remove it, and nobody else of this agent's file calls comes between.
+    /// Commands of the workspace do not ask for turns.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        // Nothing is kept in it, so nothing can be half-done when a holder has panicked.
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The mechanism in use.
@@ -70,7 +85,7 @@ impl Root {
     /// When the path does not lead to a directory beneath this root.
     pub fn subroot(&self, path: &WorkspacePath) -> Result<Self, FileError> {
         let directory = self.open_directory(path, Links::Follow)?;
-        Ok(Self { directory, resolver: self.resolver })
+        Ok(Self { directory, resolver: self.resolver, turn: Mutex::default() })
     }
 
     /// Like [`Root::subroot`]; directories that are missing on the way are made.
@@ -79,7 +94,7 @@ impl Root {
     /// As [`Root::subroot`], and when a directory cannot be made.
     pub fn create_subroot(&self, path: &WorkspacePath) -> Result<Self, FileError> {
         let directory = self.create_directories(path, Links::Follow)?;
-        Ok(Self { directory, resolver: self.resolver })
+        Ok(Self { directory, resolver: self.resolver, turn: Mutex::default() })
     }
 
     /// Opens a regular file or a directory for reading, links beneath the root followed.
@@ -155,7 +170,7 @@ impl Root {
     ) -> Result<(Directory, Name<'a>), FileError> {
         let bad = |reason| FileError::new(action, path, FileErrorKind::BadPath(reason));
         let (parent, name) = path.split_last().ok_or_else(|| bad(PathError::Empty))?;
-        if name.is_temporary() {
+        if path.names().any(Name::is_temporary) {
             return Err(bad(PathError::Reserved));
         }
         let directory = match missing {

@@ -92,6 +92,12 @@ impl<'d> TemporaryFile<'d> {
         rustix::fs::fdatasync(&self.file)
     }
 
+    /// The same, but with `EXIST` where something has the name.
+    pub fn publish_new(self, name: Name<'_>) -> Result<()> {
+        let own = Name::parse(self.name.as_bytes()).map_err(|_reason| Errno::INVAL)?;
+        self.directory.rename_new(own, self.directory, name)
+    }
+
     /// Gives the file its name. What had the name before is gone, unless it is a directory, which
     /// is an error.
     pub fn publish(self, name: Name<'_>) -> Result<()> {

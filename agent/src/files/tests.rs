@@ -1,10 +1,15 @@
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
+use http_body::Frame;
 use http_body_util::{BodyExt, channel::Channel};
 use serde_json::Value;
 use workspace_common::body::{empty, full};
 
 use super::*;
+
+mod arranging;
+mod conditions;
+mod uploads;
 
 struct Workspace {
     directory: tempfile::TempDir,
@@ -14,8 +19,10 @@ struct Workspace {
 impl Workspace {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let context =
-            FilesContext::new(Arc::new(Root::open(directory.path()).unwrap()), Transfers::new(4));
+        let root = Arc::new(Root::open(directory.path()).unwrap());
+        let keep = std::time::Duration::from_secs(60);
+        let limits = Limits { count: 2, bytes: 10_000_000, keep };
+        let context = FilesContext::new(root, Transfers::new(4), limits);
         Self { directory, context }
     }
 
@@ -24,7 +31,20 @@ impl Workspace {
     }
 
     async fn call(&self, method: Method, target: &str, body: Body) -> Response<Body> {
-        let request = Request::builder().method(method).uri(format!("/v1/files/{target}"));
+        self.call_with(method, target, &[], body).await
+    }
+
+    async fn call_with(
+        &self,
+        method: Method,
+        target: &str,
+        fields: &[(&str, &str)],
+        body: Body,
+    ) -> Response<Body> {
+        let mut request = Request::builder().method(method).uri(format!("/v1/files/{target}"));
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
         let path = target.split('?').next().unwrap().to_owned();
         handle(&self.context, &path, request.body(body).unwrap())
             .await

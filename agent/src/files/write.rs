@@ -6,21 +6,19 @@
 
 use std::io::{Read, Write};
 
-use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::{
-    directory::Directory,
+    conditions::Preconditions,
+    digest::ContentDigest,
     error::{FileError, FileErrorKind},
-    metadata::{Kind, Metadata},
-    path::{Name, WorkspacePath},
+    metadata::Metadata,
+    path::WorkspacePath,
+    publish::{self, Replace, look_ahead, mode_of_new, what_stands_there},
     root::{Missing, Root},
     temporary::TemporaryFile,
     transfer::CHUNK,
 };
-
-/// The mode of a new file when the request names none.
-const DEFAULT_MODE: u32 = 0o644;
 
 /// When a write counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +30,7 @@ pub enum Durability {
 }
 
 /// How a file is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriteOptions {
     /// The permission bits; those of the file that is replaced, or 0644, where none are given.
     pub mode: Option<u32>,
@@ -40,6 +38,10 @@ pub struct WriteOptions {
     pub durability: Durability,
     /// Most bytes that are accepted.
     pub max_bytes: u64,
+    /// What has to be there before.
+    pub conditions: Preconditions,
+    /// What the content has to be.
+    pub expected: Option<ContentDigest>,
 }
 
 /// What was written.
@@ -47,8 +49,8 @@ pub struct WriteOptions {
 pub struct Written {
     /// Bytes of content.
     pub size: u64,
-    /// Lower-case hexadecimal SHA-256 of the content.
-    pub sha256: String,
+    /// Of the content.
+    pub digest: ContentDigest,
     /// Whether nothing had the name before.
     pub created: bool,
     /// The new file.
@@ -58,51 +60,39 @@ pub struct Written {
 /// Writes `content` to `path`, with directories that are missing. Blocks.
 ///
 /// # Errors
-/// When the path is not usable, the content ends early or is too long, or the disk is full. The old
-/// file, if there was one, is whole then, and nothing else is left behind.
+/// When the path is not usable, the content ends early, is too long or not the announced one, a
+/// condition does not hold, or the disk is full. The old file, if there was one, is whole then, and
+/// nothing else is left behind.
 pub fn write(
     root: &Root,
     path: &WorkspacePath,
-    options: WriteOptions,
+    options: &WriteOptions,
     content: impl Read,
 ) -> Result<Written, FileError> {
     let fail = |errno| FileError::from_errno("write", path, errno);
+    look_ahead(root, path, &options.conditions)?;
     let (directory, name) = root.parent("write", path, Missing::Create)?;
-    let replaced = what_stands_there(&directory, name).map_err(fail)?;
-    let former_mode = replaced.and_then(|replaced| replaced.mode);
-    let mode = options.mode.or(former_mode).unwrap_or(DEFAULT_MODE);
+    let former = what_stands_there(&directory, name).map_err(fail)?;
     let mut temporary = TemporaryFile::create(&directory).map_err(fail)?;
-    let (size, sha256) = copy_and_hash(path, content, &mut temporary, options.max_bytes)?;
-    temporary.set_mode(mode).map_err(fail)?;
+    let (size, digest) = copy_and_hash(path, content, &mut temporary, options.max_bytes)?;
+    if options.expected.is_some_and(|expected| expected != digest) {
+        return Err(FileError::new("write", path, FileErrorKind::DigestMismatch));
+    }
+    temporary.set_mode(mode_of_new(options.mode, former.as_ref())).map_err(fail)?;
     if options.durability == Durability::Synced {
         temporary.sync().map_err(fail)?;
     }
-    temporary.publish(name).map_err(fail)?;
+    let place = (&directory, name);
+    let replaced =
+        publish::publish(root, path, place, &options.conditions, |replace| match replace {
+            Replace::Yes => temporary.publish(name),
+            Replace::No => temporary.publish_new(name),
+        })?;
     if options.durability == Durability::Synced {
         directory.sync().map_err(fail)?;
     }
     let metadata = directory.stat(name).map_err(fail)?;
-    Ok(Written { size, sha256, created: replaced.is_none(), metadata })
-}
-
-#[derive(Clone, Copy)]
-struct Replaced {
-    /// The mode to take over; a link has none.
-    mode: Option<u32>,
-}
-
-fn what_stands_there(directory: &Directory, name: Name<'_>) -> Result<Option<Replaced>, Errno> {
-    match directory.stat(name) {
-        Err(Errno::NOENT) => Ok(None),
-        Err(errno) => Err(errno),
-        Ok(metadata) => match metadata.kind {
-            Kind::Directory => Err(Errno::ISDIR),
-            Kind::File => Ok(Some(Replaced { mode: Some(metadata.mode) })),
-            Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::Device => {
-                Ok(Some(Replaced { mode: None }))
-            }
-        },
-    }
+    Ok(Written { size, digest, created: replaced.is_none(), metadata })
 }
 
 fn copy_and_hash(
@@ -110,7 +100,7 @@ fn copy_and_hash(
     mut content: impl Read,
     target: &mut impl Write,
     max_bytes: u64,
-) -> Result<(u64, String), FileError> {
+) -> Result<(u64, ContentDigest), FileError> {
     let fail = |error: std::io::Error| FileError::from_io("write", path, &error);
     let mut buffer = vec![0; CHUNK];
     let mut hasher = Sha256::new();
@@ -125,5 +115,5 @@ fn copy_and_hash(
         hasher.update(bytes);
         target.write_all(bytes).map_err(fail)?;
     }
-    Ok((size, format!("{:x}", hasher.finalize())))
+    Ok((size, ContentDigest::of(hasher)))
 }

@@ -19,6 +19,7 @@ OUT_OF_REACH = {
     "too_large": "a file system with a small limit",
     "too_many_open_files": "an agent without descriptors",
     "no_terminal": "a machine without terminals",
+    "other_file_system": "a second file system in the workspace",
     "spool_failed": "a directory for output that is full",
     "no_resources": "a machine without processes or memory",
     "read_only": "a file system that is mounted read-only",
@@ -83,6 +84,13 @@ class Caller:
             response = http.client.HTTPResponse(connection, method=method)
             response.begin()
             return self.answer(operation, expected, response)
+
+    def tag(self, path):
+        """The entity tag of a file."""
+        method, target = self.target("statFile", {"path": path}, "")
+        with self.open() as connection:
+            connection.request(method, target, headers={"Authorization": f"Bearer {self.token}"})
+            return connection.getresponse().headers["ETag"]
 
     def status(self, target):
         """The status of a GET alone, to wait for."""

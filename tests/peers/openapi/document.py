@@ -13,7 +13,7 @@ PROBLEM = "application/problem+json"
 OCTETS = "application/octet-stream"
 TAR = "application/x-tar"
 ANY = "*/*"
-METHODS = ("get", "head", "put", "post", "delete")
+METHODS = ("get", "head", "put", "post", "patch", "delete")
 OUTPUT_KINDS = {1: "stdout", 2: "stderr", 3: "pty"}
 
 

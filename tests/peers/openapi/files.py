@@ -5,6 +5,7 @@ import os
 import socket
 
 from document import JSON, OCTETS
+import uploads
 from syncs import EMPTY, file, tar
 
 
@@ -54,6 +55,74 @@ def refuse(caller, operation, expected, body=None, **rest):
     caller.call(operation, expected[0] if operation == "statFile" else expected, body, **rest)
 
 
+def conditional(caller):
+    caller.call("writeFile", 201, b"hello\n", path="tagged")
+    tag = caller.tag("tagged")
+    for field, value in [("If-None-Match", tag), ("If-None-Match", "*")]:
+        caller.call("readFile", 304, headers={field: value}, path="tagged")
+        caller.call("statFile", 304, headers={field: value}, path="tagged")
+    caller.call("listRoot", 304, headers={"If-None-Match": "*"})
+    caller.call("listRoot", (200, JSON), query="depth=2&glob=*&glob=**/a&digest=sha-256")
+    other = {"If-Match": '"another"'}
+    failed = (412, "precondition_failed")
+    caller.call("readFile", failed, headers=other, path="tagged")
+    caller.call("statFile", 412, headers=other, path="tagged")
+    caller.call("listRoot", failed, headers=other)
+    caller.call("writeFile", failed, b"x", headers=other, path="tagged")
+    caller.call("writeFile", failed, b"x", headers={"If-None-Match": "*"}, path="tagged")
+    caller.call("removeEntry", failed, headers=other, path="tagged")
+    bad = {"If-Match": "another"}
+    caller.call("listRoot", (400, "bad_condition"), headers=bad)
+    for operation in ("readFile", "statFile", "writeFile", "removeEntry"):
+        refuse(caller, operation, (400, "bad_condition"), headers=bad, path="tagged")
+    wanted = {"Want-Repr-Digest": "sha-256=1"}
+    part = wanted | {"Range": "bytes=0-1", "If-Range": tag}
+    assert caller.call("readFile", (206, OCTETS), headers=part, path="tagged") == b"he"
+    caller.call("statFile", 200, headers=wanted, path="tagged")
+    caller.call("readFile", (416, "range_not_satisfiable"), headers={"Range": "bytes=6-"}, path="tagged")
+    caller.call("writeFile", (400, "bad_digest"), b"x", headers={"Repr-Digest": "sha-256=x"}, path="tagged")
+    digest = {"Repr-Digest": "sha-256=:WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM=:"}
+    caller.call("writeFile", (422, "digest_mismatch"), b"hullo\n", headers=digest, path="tagged")
+    caller.call("writeFile", 200, b"hello\n", headers=digest | {"If-Match": tag}, path="tagged")
+    caller.call("removeEntry", 204, headers={"If-Match": caller.tag("tagged")}, path="tagged")
+
+
+def arranged(caller, root):
+    caller.call("makeDirectory", 201, {"path": "made/below", "parents": True, "mode": "0755"})
+    caller.call("makeDirectory", 200, {"path": "made", "exist_ok": True})
+    caller.call("writeFile", 201, b"x", path="made/file")
+    caller.call("writeFile", 201, b"x", path="made/below/file")
+    for body, expected in [
+        (b"{", (400, "bad_json")),
+        ({"path": "a", "mode": "9"}, (400, "out_of_range")),
+        ({"path": "../a"}, (400, "bad_path")),
+        ({"path": "outward/a"}, (403, "outside_root")),
+        ({"path": "none/a"}, (404, "not_found")),
+        ({"path": "made"}, (409, "already_exists")),
+        ({"path": "made/file/a"}, (409, "not_a_directory")),
+        ({"path": "loop/a"}, (409, "too_many_links")),
+    ]:
+        caller.call("makeDirectory", expected, body)
+    for source, target, overwrite, expected in [
+        ("made/file", "../a", False, (400, "bad_path")),
+        ("made/file", "outward/a", False, (403, "outside_root")),
+        ("none", "a", False, (404, "not_found")),
+        ("made/file", "made/below", False, (409, "already_exists")),
+        ("made", "made/below/a", False, (409, "into_itself")),
+        ("made/file", "made/below", True, (409, "is_a_directory")),
+        ("made/below", "made/file", True, (409, "not_a_directory")),
+        ("deep", "made/below", True, (409, "directory_not_empty")),
+        ("made/file", "loop/a", False, (409, "too_many_links")),
+        ("made/file", "made/below/file", True, (200, JSON)),
+    ]:
+        caller.call("moveEntry", expected, {"from": source, "to": target, "overwrite": overwrite})
+    caller.call("moveEntry", (400, "bad_json"), {"from": "made"})
+    for operation, body in [("makeDirectory", {"path": "a"}), ("moveEntry", {"from": "a", "to": "b"})]:
+        caller.call(operation, (400, "bad_query"), body, query="x=1")
+        caller.call(operation, (413, "body_too_large"), b" " * 70_000)
+        caller.raw(operation, (400, "body_cut"), ["Transfer-Encoding: chunked"], b"no size\r\n")
+
+
 def shut(caller, root):
     """Gives whether the kernel holds the agent to permissions: not so a privileged one."""
     os.mkdir(f"{root}/shut")
@@ -68,6 +137,9 @@ def shut(caller, root):
     caller.call("statFile", 403, path="shut/secret")
     caller.call("writeFile", forbidden, b"x", path="shut/new")
     caller.call("removeEntry", forbidden, path="shut/secret")
+    caller.call("makeDirectory", forbidden, {"path": "shut/new"})
+    caller.call("moveEntry", forbidden, {"from": "plain", "to": "shut/new"})
+    uploads.end(caller, forbidden, uploads.begin(caller, "shut/new"))
     caller.call("push", forbidden, tar(file("new")), "path=shut")
     os.chmod(f"{root}/shut", 0)
     for operation in ("pull", "manifest", "changes", "watch"):
@@ -96,6 +168,8 @@ def too_many(caller):
         full = (429, "too_many_transfers")
         caller.call("listRoot", full)
         caller.call("readFile", full, path="tree")
+        caller.call("statFile", 429, headers={"Want-Repr-Digest": "sha-256=1"}, path="plain")
+        caller.call("appendUpload", full, b"x", headers=uploads.part(0), id="0123456789abcdef")
         caller.call("writeFile", full, b"x", path="more")
         caller.call("push", full, tar(file("a")))
         for operation in ("pull", "manifest", "changes"):

@@ -22,6 +22,7 @@ TERMINAL = {"argv": ["cat"], "tty": {"rows": 24, "cols": 80}}
 INTERACTIVE = [{"argv": ["cat"], "stdin_open": True}, TERMINAL]
 ACCEPTED = [JSON, NDJSON, FRAMES, "*/*", "text/html"]
 PATHS = ["file", "dir", "dir/inner", "link", "outward", "fifo", "file/below", "none"]
+UPLOADS = ("statUpload", "appendUpload", "cancelUpload")
 LONGEST_MS = 300
 DOCUMENT = Document(os.environ["AGENT_DOCUMENT"])
 
@@ -62,6 +63,26 @@ def running_command(body):
         return json.load(answer)["id"]
 
 
+def unfinished_upload():
+    """The id of the same upload as long as it lasts."""
+    request = urllib.request.Request(
+        os.environ["AGENT_URL"] + "/v1/uploads",
+        headers={"Authorization": "Bearer " + os.environ["AGENT_TOKEN"]},
+    )
+    with urllib.request.urlopen(request) as answer:
+        uploads = json.load(answer)["uploads"]
+    if uploads:
+        return uploads[0]["upload"]
+    request = urllib.request.Request(
+        os.environ["AGENT_URL"] + "/v1/files/uploaded",
+        b"",
+        {"Authorization": "Bearer " + os.environ["AGENT_TOKEN"], "Upload-Complete": "?0"},
+        method="PUT",
+    )
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)["upload"]
+
+
 @schemathesis.hook
 def before_call(context, case, kwargs):
     operation = case.operation.definition.raw["operationId"]
@@ -70,7 +91,10 @@ def before_call(context, case, kwargs):
     if operation in ("exec", "readOutput"):
         case.headers["Accept"] = choice(ACCEPTED, (case.body, case.query))
     parameters = case.path_parameters or {}
-    if "id" in parameters and choice([True, False], parameters["id"]):
+    if operation in UPLOADS:
+        if choice([True, False], parameters["id"]):
+            parameters["id"] = unfinished_upload()
+    elif "id" in parameters and choice([True, False], parameters["id"]):
         wanted = TERMINAL if operation == "resizeProcess" else choice(INTERACTIVE, parameters["id"])
         parameters["id"] = running_command(wanted)
     if "path" in parameters and choice([True, False], parameters["path"]):
@@ -96,3 +120,4 @@ def event_conformance(context, response, case):
 schemathesis.openapi.media_type(
     "application/x-tar", strategies.one_of(strategies.binary(max_size=2048), strategies.just(bytes(1024)))
 )
+schemathesis.openapi.media_type("application/partial-upload", strategies.binary(max_size=2048))

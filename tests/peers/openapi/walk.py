@@ -1,7 +1,8 @@
 """Walks through every call of workspace-agent, its main errors included, and holds each answer against
 docs/openapi.yaml. Usage: walk.py DOCUMENT PORT TOKEN ROOT FORWARD
 
-The agent has to be started with --max-processes 4 and a --forward on the port FORWARD, and is stopped at the end. Fails when an answer is not as
+The agent has to be started with --max-processes 4, --max-uploads 4, --upload-space 1MiB and a --forward on the port
+FORWARD, and is stopped at the end. Fails when an answer is not as
 described, or when a described one was not seen and is not listed as out of reach.
 """
 
@@ -15,11 +16,13 @@ import ports
 import processes
 import syncs
 import terminals
+import uploads
 from caller import OUT_OF_REACH, Caller, eventually
 from document import Document
 from events import OF_A_WATCH, OF_THE_AGENT, Watch
 
 MOST_PROCESSES = 4
+MOST_UPLOADS = 4
 
 
 def probes(caller):
@@ -63,6 +66,11 @@ def main(document, port, token, root, forward):
     terminals.malformed(caller)
     files.accepted(caller, root)
     files.refused(caller, root)
+    files.conditional(caller)
+    files.arranged(caller, root)
+    uploads.accepted(caller)
+    uploads.refused(caller, root)
+    uploads.too_many(caller, MOST_UPLOADS)
     syncs.accepted(caller)
     syncs.refused(caller)
     ports.called(caller, forward)
