@@ -18,7 +18,7 @@ use workspace_common::{
     client::{Client, Endpoint},
 };
 
-use super::failure::Failure;
+use super::{failure::Failure, merge::MergeArgs};
 use crate::{
     files::{
         FileError, Root, WorkspacePath,
@@ -51,6 +51,9 @@ pub struct TreeArgs {
     /// Compare the contents of files, not their sizes and times
     #[arg(long)]
     pub checksum: bool,
+    /// Send large files whole, even where the other side has most of their content
+    #[arg(long)]
+    pub whole_file: bool,
     /// Show what would be done, and do nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -60,6 +63,9 @@ pub struct TreeArgs {
     /// What may be removed.
     #[command(flatten)]
     pub delete: DeleteArgs,
+    /// What both sides had.
+    #[command(flatten)]
+    pub merge: MergeArgs,
     /// Whether trees are compressed on the way: auto means over http and not over unix
     #[arg(long, value_enum, default_value = "auto")]
     pub compress: Compress,

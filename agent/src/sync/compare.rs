@@ -19,6 +19,7 @@ use super::{
     SyncContext,
     coding::Coding,
     diff::{Criterion, Diff, changes, wire::ChangeWriter},
+    exchange::{begun, exchange},
     manifest::{
         Entry,
         scan::Scan,
@@ -48,7 +49,7 @@ pub(super) async fn manifest(
         end(write_manifest(entries, &mut outlet), outlet);
         drop(place);
     });
-    Ok(lines_response(body))
+    Ok(lines_response(begun(body).await?))
 }
 
 /// Which side is made like the other.
@@ -77,7 +78,7 @@ where
 {
     let (head, manifest) = request.into_parts();
     match Comparison::prepare(context, &head).await {
-        Ok(comparison) => Ok(comparison.answer(manifest)),
+        Ok(comparison) => comparison.answer(manifest).await,
         Err(problem) => {
             transfer::discard(manifest).await;
             Err(problem)
@@ -111,7 +112,7 @@ impl Comparison {
         Ok(Self { selection, direction, ours, coding, place: context.transfers.begin()? })
     }
 
-    fn answer<B>(self, manifest: B) -> Response<Body>
+    async fn answer<B>(self, manifest: B) -> Result<Response<Body>, Problem>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
     {
@@ -125,7 +126,7 @@ impl Comparison {
             end(written, outlet);
             drop(place);
         });
-        lines_response(transfer::exchange(feed, manifest, body))
+        Ok(lines_response(exchange(feed, manifest, body).await?))
     }
 }
 

@@ -9,15 +9,19 @@
 //! Kept are content, permission bits (without set-uid, set-gid and sticky), modification times, and
 //! the holes of files that the sender says have some. Not kept are owners, access times and extended
 //! attributes. Nothing is removed here, except what a member of the same name replaces, and a
-//! directory is only replaced by a directory; notes of removals are handed to the caller, who
-//! judges them as a whole.
+//! directory is only replaced by a directory; notes of removals, and what is to stand in the place of
+//! a directory, are handed to the caller, who judges them as a whole and has them done by
+//! [`Unpacked::settle`], or not.
 //!
 //! Directories get their mode and time when the archive leaves them, as depth-first archives do
 //! (all common programs write such): in another order the content is right and their times may not
 //! be.
 
+mod patch;
+mod replace;
+
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     hash::{BuildHasher, RandomState},
     io::Read,
 };
@@ -30,16 +34,17 @@ use super::archive::{
     ArchiveFault, Member, MemberKind, ReadError, Report,
     reader::{ArchiveReader, Item},
 };
+use super::manifest::Entry;
 use crate::files::{
     FileError, Name, Root, WorkspacePath,
     directory::Directory,
     metadata::{FileTime, Kind},
     path::PathError,
-    remove::{Reach, remove_from},
     resolve::Links,
-    temporary::{TemporaryFile, replace_with_symlink},
+    temporary::{TemporaryFile, make_temporary_symlink, replace_with_symlink},
     transfer::CHUNK,
 };
+use replace::{Replacement, Replacing};
 
 /// How much an archive may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +86,7 @@ pub enum Same {
 pub enum Removals {
     /// They are passed over: nobody asked for them.
     Ignore,
-    /// They are collected, and a directory may be replaced by a file.
+    /// They are collected, and a directory that they empty may be replaced by a file.
     Collect,
 }
 
@@ -118,6 +123,10 @@ pub struct Unpacked {
     pub report: Report,
     /// What the sender wants removed, and still is there.
     pub removals: Vec<WorkspacePath>,
+    /// What waits for a directory to be removed from its place.
+    pub replacements: Vec<Replacement>,
+    /// Large files that the sender keeps back, to be asked for.
+    pub deferred: Vec<WorkspacePath>,
 }
 
 /// Why an archive was not unpacked whole. What came before the failing entry stays.
@@ -165,9 +174,28 @@ pub fn unpack(
     input: impl Read,
     progress: &mut dyn FnMut(&Report),
 ) -> Result<Unpacked, UnpackError> {
+    unpack_wanted(root, unpacking, None, input, progress)
+}
+
+/// What is taken of an archive, and what has to be there when it is: what is not as it was when that
+/// was decided stays.
+pub type Wanted = HashMap<WorkspacePath, Option<Entry>>;
+
+/// Like [`unpack`], but takes only what is `wanted`, where something is.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_wanted(
+    root: &Root,
+    unpacking: Unpacking,
+    wanted: Option<&Wanted>,
+    input: impl Read,
+    progress: &mut dyn FnMut(&Report),
+) -> Result<Unpacked, UnpackError> {
     let mut unpacker = Unpacker {
         root,
         unpacking,
+        wanted,
         done: Unpacked::default(),
         seen: Seen::default(),
         parent: None,
@@ -175,18 +203,11 @@ pub fn unpack(
         buffer: vec![0; CHUNK],
         progress,
     };
-    let mut archive = ArchiveReader::new(input);
-    while let Some(item) = archive.next_item()? {
-        match item {
-            Item::Member(member) => unpacker.take(&mut archive, &member)?,
-            Item::Skipped(path, reason) => unpacker.done.report.add_skipped(&path, reason),
-            Item::Removed(path) => unpacker.note_removal(&path)?,
-        }
-        (unpacker.progress)(&unpacker.done.report);
+    let unpacked = unpacker.take_all(ArchiveReader::new(input));
+    if unpacked.is_err() {
+        unpacker.done.discard(root);
     }
-    unpacker.leave_parent()?;
-    unpacker.leave_directories(None)?;
-    Ok(unpacker.done)
+    unpacked.map(|()| unpacker.done)
 }
 
 /// A directory of the archive whose mode and time are set when everything in it is there.
@@ -215,6 +236,7 @@ struct Parent {
 struct Unpacker<'u> {
     root: &'u Root,
     unpacking: Unpacking,
+    wanted: Option<&'u Wanted>,
     done: Unpacked,
     seen: Seen,
     /// The directory of the last member: the next one is mostly in the same.
@@ -225,6 +247,20 @@ struct Unpacker<'u> {
 }
 
 impl Unpacker<'_> {
+    fn take_all<R: Read>(&mut self, mut archive: ArchiveReader<R>) -> Result<(), UnpackError> {
+        while let Some(item) = archive.next_item()? {
+            match item {
+                Item::Member(member) => self.take(&mut archive, &member)?,
+                Item::Skipped(path, reason) => self.done.report.add_skipped(&path, reason),
+                Item::Removed(path) => self.note_removal(&path)?,
+                Item::Deferred(path) => self.note_deferred(&path)?,
+            }
+            (self.progress)(&self.done.report);
+        }
+        self.leave_parent()?;
+        Ok(self.leave_directories(None)?)
+    }
+
     fn take<R: Read>(
         &mut self,
         archive: &mut ArchiveReader<R>,
@@ -236,7 +272,14 @@ impl Unpacker<'_> {
         };
         self.count(&path, member)?;
         self.leave_directories(Some(&path))?;
+        if !self.wants(&path) {
+            return Ok(());
+        }
         let parent = self.open_parent(&path, parent_path)?;
+        if !self.is_as_expected(&path, &parent.directory, name) {
+            self.parent = Some(parent);
+            return Ok(());
+        }
         let fail = |errno| FileError::from_errno("unpack", &path, errno);
         match &member.kind {
             MemberKind::Directory => {
@@ -249,23 +292,21 @@ impl Unpacker<'_> {
                 self.done.report.directories += 1;
             }
             MemberKind::Symlink(target) => {
-                self.clear(&path, &parent.directory, name)?;
-                replace_with_symlink(&parent.directory, target, name, member.modified)
-                    .map_err(fail)?;
-                self.done.report.symlinks += 1;
+                self.make_link(member, target, &path, (&parent.directory, name))?
             }
             MemberKind::Kept => {
                 touch(&parent.directory, name, member).map_err(fail)?;
                 self.done.report.touched += 1;
+            }
+            MemberKind::Delta { size, .. } => {
+                self.patch_file(archive, (member, *size), &path, (&parent.directory, name))?;
             }
             MemberKind::File(size) | MemberKind::Sparse(size) => {
                 let may_skip = self.unpacking.same == Same::LeaveAlone;
                 if may_skip && is_same(&parent.directory, name, member, *size) {
                     self.done.report.unchanged += 1;
                 } else {
-                    self.clear(&path, &parent.directory, name)?;
                     self.write_file(archive, member, &path, (&parent.directory, name))?;
-                    self.done.report.files += 1;
                 }
             }
         }
@@ -278,28 +319,77 @@ impl Unpacker<'_> {
             return Err(ReadError::refused(path, ArchiveFault::Removal).into());
         }
         if self.unpacking.removes() {
-            let path = accept_path(path)?;
-            let entries = self.done.removals.len();
-            if u64::try_from(entries).is_ok_and(|n| n >= self.unpacking.limits.max_entries) {
-                let limit = self.unpacking.limits.max_entries;
-                return Err(UnpackError::TooManyEntries(limit, path));
+            let path = self.accept_note(path, self.done.removals.len())?;
+            if self.wants(&path) {
+                self.done.removals.push(path);
             }
-            self.done.removals.push(path);
         }
         Ok(())
     }
 
-    /// Takes a directory away that a file or link is to replace, where that was asked for.
-    fn clear(
-        &self,
-        path: &WorkspacePath,
-        parent: &Directory,
-        name: Name<'_>,
-    ) -> Result<(), FileError> {
-        let is_directory = || parent.stat(name).is_ok_and(|there| there.kind == Kind::Directory);
-        if self.unpacking.removes() && is_directory() {
-            remove_from(parent, name, path, Reach::Tree)?;
+    fn note_deferred(&mut self, path: &[u8]) -> Result<(), UnpackError> {
+        if self.unpacking.purpose == Purpose::Archive {
+            return Err(ReadError::refused(path, ArchiveFault::Deferred).into());
         }
+        let path = self.accept_note(path, self.done.deferred.len())?;
+        if self.wants(&path) {
+            self.done.deferred.push(path);
+        }
+        Ok(())
+    }
+
+    fn wants(&self, path: &WorkspacePath) -> bool {
+        self.wanted.is_none_or(|wanted| wanted.contains_key(path))
+    }
+
+    /// Whether what has the name is what it was when the entry was wanted; notes it if it is not.
+    fn is_as_expected(&mut self, path: &WorkspacePath, parent: &Directory, name: Name<'_>) -> bool {
+        let Some(expected) = self.wanted.and_then(|wanted| wanted.get(path)) else { return true };
+        let there = parent.stat(name).ok();
+        let fits = match (expected, &there) {
+            (None, there) => there.is_none(),
+            (Some(expected), Some(there)) => expected.looks_like(there),
+            (Some(_), None) => false,
+        };
+        if !fits {
+            self.done.report.add_raced(path.as_bytes());
+        }
+        fits
+    }
+
+    fn accept_note(&self, path: &[u8], before: usize) -> Result<WorkspacePath, UnpackError> {
+        let (path, limit) = (accept_path(path)?, self.unpacking.limits.max_entries);
+        match u64::try_from(before) {
+            Ok(before) if before < limit => Ok(path),
+            _ => Err(UnpackError::TooManyEntries(limit, path)),
+        }
+    }
+
+    /// Whether a file or link has to wait for a directory to be removed from its place.
+    fn has_to_wait(&self, parent: &Directory, name: Name<'_>) -> bool {
+        self.unpacking.removes()
+            && parent.stat(name).is_ok_and(|there| there.kind == Kind::Directory)
+    }
+
+    fn wait(&mut self, path: &WorkspacePath, temporary: String, what: Replacing) {
+        self.done.replacements.push(Replacement { path: path.clone(), temporary, what });
+    }
+
+    fn make_link(
+        &mut self,
+        member: &Member,
+        target: &[u8],
+        path: &WorkspacePath,
+        (parent, name): (&Directory, Name<'_>),
+    ) -> Result<(), FileError> {
+        let fail = |errno| FileError::from_errno("unpack", path, errno);
+        if self.has_to_wait(parent, name) {
+            let made = make_temporary_symlink(parent, target, member.modified).map_err(fail)?;
+            self.wait(path, made, Replacing::Symlink);
+            return Ok(());
+        }
+        replace_with_symlink(parent, target, name, member.modified).map_err(fail)?;
+        self.done.report.symlinks += 1;
         Ok(())
     }
 
@@ -308,7 +398,8 @@ impl Unpacker<'_> {
         if report.entries() + report.unchanged >= limits.max_entries {
             return Err(UnpackError::TooManyEntries(limits.max_entries, path.clone()));
         }
-        if let MemberKind::File(size) | MemberKind::Sparse(size) = member.kind
+        if let MemberKind::File(size) | MemberKind::Sparse(size) | MemberKind::Delta { size, .. } =
+            member.kind
             && size > limits.max_bytes.saturating_sub(report.bytes)
         {
             return Err(UnpackError::TooManyBytes(limits.max_bytes, path.clone()));
@@ -374,7 +465,12 @@ impl Unpacker<'_> {
         }
         file.set_mode(member.mode).map_err(fail)?;
         file.set_modified(member.modified).map_err(fail)?;
+        if self.has_to_wait(parent, name) {
+            self.wait(path, file.keep(), Replacing::File);
+            return Ok(());
+        }
         file.publish(name).map_err(fail)?;
+        self.done.report.files += 1;
         Ok(())
     }
 
