@@ -16,6 +16,7 @@ pub mod delta;
 pub mod diff;
 mod exchange;
 pub mod exclude;
+pub mod ignore;
 pub mod manifest;
 pub mod merge;
 pub mod pack;

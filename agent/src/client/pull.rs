@@ -124,7 +124,8 @@ impl<'p> Pull<'p> {
     fn start(client: &'p Client, args: &PullArgs) -> Result<Self, Failure> {
         let (remote, dir) = args.ends()?;
         let coding = args.tree.compress.coding(client.endpoint());
-        let (tree, whole_files) = (Tree::parse(&args.tree)?, args.tree.whole_file);
+        let (tree, whole_files) =
+            (Tree::parse(&args.tree)?, args.tree.whole.applies(client.endpoint()));
         Ok(Self { client, remote, dir, tree, coding, whole_files })
     }
 

@@ -34,7 +34,8 @@ use crate::{
         archive::Report,
         coding::Coding,
         delta::Delta,
-        diff::{Change, wire::Plan},
+        diff::{Change, removes_ignored, wire::Plan},
+        ignore::IgnoreFiles,
         manifest::Node,
         pack::{PackError, Updates, pack_updates, whole},
         removal::guard,
@@ -164,7 +165,7 @@ impl<'p> Push<'p> {
             root: open_local(&args.dir)?,
             coding: args.tree.compress.coding(client.endpoint()),
             deletes: args.tree.delete.delete,
-            whole_files: args.tree.whole_file,
+            whole_files: args.tree.whole.applies(client.endpoint()),
         })
     }
 
@@ -175,6 +176,11 @@ impl<'p> Push<'p> {
             .map_err(PackError::from)?)
     }
 
+    /// The `.gitignore` files, where they count.
+    fn ignores(&self) -> Option<IgnoreFiles> {
+        self.tree.options.gitignore.then(|| IgnoreFiles::new(Arc::clone(&self.root)))
+    }
+
     /// Asks what differs.
     async fn plan(&self, looked: Looked) -> Result<(Plan, Counted), Failure> {
         let counted = Counted::default();
@@ -183,7 +189,10 @@ impl<'p> Push<'p> {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.tree.target("/v1/sync/diff", &self.remote, &[]);
         let answer = send(self.client, request, self.coding).await?;
-        Ok((receive_plan(answer).await?, counted))
+        let mut plan = receive_plan(answer).await?;
+        let ignores = self.ignores();
+        plan.changes.retain(|change| !removes_ignored(change, ignores.as_ref()));
+        Ok((plan, counted))
     }
 
     /// Sends what differs, large files as deltas, and those whole that are changed meanwhile.

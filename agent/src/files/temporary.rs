@@ -14,7 +14,6 @@
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::FileExt,
 };
 
 use rustix::{
@@ -89,9 +88,9 @@ impl<'d> TemporaryFile<'d> {
         io::copy(&mut source.take(length), &mut self.file)
     }
 
-    /// Reads what was written.
-    pub fn read_back(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)
+    /// The same file, to read back what was written.
+    pub fn reader(&self) -> io::Result<File> {
+        self.file.try_clone()
     }
 
     /// Makes the file as long as it was written, holes included.

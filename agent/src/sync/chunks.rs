@@ -1,7 +1,12 @@
 //! `GET /v1/sync/chunks`: the chunks of a file, for a push that sends what differs of it;
 //! `POST /v1/sync/delta`: what of a file differs from the chunks that the client sends of its own.
 
-use std::{collections::HashMap, io::Read, sync::Arc, thread};
+use std::{
+    collections::HashMap,
+    io::{self, Read},
+    sync::Arc,
+    thread,
+};
 
 use bytes::Bytes;
 use http::{Request, Response, request::Parts};
@@ -152,13 +157,17 @@ impl Asked {
 
 /// Cuts our file while their list comes.
 fn compare(root: &Root, file: &WorkspacePath, list: impl Read + Send) -> Result<Delta, PackError> {
-    let (ours, theirs) = thread::scope(|scope| {
-        let theirs = scope.spawn(|| read_chunks(list));
-        (Signature::read(root, file), theirs.join())
-    });
-    let broken = || FileError::new("compare", file, crate::files::FileErrorKind::Cut);
-    let theirs = theirs.map_err(|_panic| broken())??;
-    Ok(Delta::between(ours?, &theirs))
+    let fail = |error| FileError::from_io("compare", file, &error);
+    thread::scope(|scope| {
+        let reading = thread::Builder::new()
+            .name("chunks".into())
+            .spawn_scoped(scope, || read_chunks(list))
+            .map_err(fail)?;
+        let ours = Signature::read(root, file);
+        let panicked = |_panic| fail(io::Error::other("the thread that reads them has ended"));
+        let theirs = reading.join().map_err(panicked)??;
+        Ok(Delta::between(ours?, &theirs))
+    })
 }
 
 fn entry_of(path: WorkspacePath, delta: &Delta) -> Entry {

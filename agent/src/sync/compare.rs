@@ -18,8 +18,9 @@ use workspace_common::{
 use super::{
     SyncContext,
     coding::Coding,
-    diff::{Criterion, Diff, changes, wire::ChangeWriter},
+    diff::{Criterion, Diff, changes, removes_ignored, wire::ChangeWriter},
     exchange::{begun, exchange},
+    ignore::IgnoreFiles,
     manifest::{
         Entry,
         scan::Scan,
@@ -138,18 +139,25 @@ fn compare(
     output: &mut impl Write,
 ) -> Result<(), BoxError> {
     let criterion = selection.criterion();
+    // Of what the client ignores, the client knows.
+    let ignores = match (&ours, direction) {
+        (Some(root), Direction::Pull) if selection.options.gitignore => {
+            Some(IgnoreFiles::new(Arc::clone(root)))
+        }
+        _ => None,
+    };
     let ours = ours.map(|root| Scan::new(root, selection.options.clone())).into_iter().flatten();
     let theirs = ManifestReader::new(theirs);
     match direction {
-        Direction::Push => write_changes(theirs, ours, criterion, output),
-        Direction::Pull => write_changes(ours, theirs, criterion, output),
+        Direction::Push => write_changes(theirs, ours, (criterion, ignores), output),
+        Direction::Pull => write_changes(ours, theirs, (criterion, ignores), output),
     }
 }
 
 fn write_changes<S, T, SE, TE>(
     source: S,
     target: T,
-    criterion: Criterion,
+    (criterion, ignores): (Criterion, Option<IgnoreFiles>),
     output: &mut impl Write,
 ) -> Result<(), BoxError>
 where
@@ -160,7 +168,10 @@ where
     let mut found = changes::<_, _, PackError>(Diff::new(source, target, criterion));
     let mut writer = ChangeWriter::new(output);
     for change in found.by_ref() {
-        writer.append(&change?)?;
+        let change = change?;
+        if !removes_ignored(&change, ignores.as_ref()) {
+            writer.append(&change)?;
+        }
     }
     writer.finish(found.target_entries())?;
     Ok(())

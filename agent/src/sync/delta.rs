@@ -6,7 +6,7 @@
 //! the file that is made, so it is the sender's content or nothing: a file that was changed
 //! meanwhile, on either side, is sent whole instead.
 //!
-//! Pure, but for [`signature`], which reads a file. A list takes 40 bytes a chunk: 1.6 MiB for 10 GiB.
+//! Pure, but for [`signature`], which reads a file. A list takes 36 bytes a chunk: 1 MiB for 10 GiB.
 
 pub mod chunker;
 pub mod signature;
@@ -24,7 +24,7 @@ use step::Step;
 pub const HEADER: &str = "workspace-delta";
 /// Files below this size are sent whole: asking what is there takes as long.
 pub const WORTH_ASKING: u64 = 4 * 1024 * 1024;
-/// Most chunks of a list, at a quarter of a mebibyte each: files beyond 64 GiB or so are sent whole.
+/// Most chunks of a list, at 384 KiB each on average: files beyond 96 GiB or so are sent whole.
 pub const MAX_CHUNKS: usize = 256 * 1024;
 /// A delta that spares less than this part of a file is not worth its reading.
 const WORTH_SPARING: u64 = 8;

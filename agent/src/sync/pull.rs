@@ -14,8 +14,9 @@ use super::{
     changes::{cursors::Cursors, pull_since},
     coding::{Coding, Encoder},
     delta::HEADER,
-    diff::{Change, Criterion, Diff, changes},
+    diff::{Change, Criterion, Diff, changes, removes_ignored},
     exchange::{begun, exchange},
+    ignore::IgnoreFiles,
     manifest::{
         scan::{Scan, ScanOptions},
         wire::ManifestReader,
@@ -121,8 +122,12 @@ impl Differing {
         };
         let Selection { path, options } = &self.selection;
         let found = against(&self.source, options.clone(), theirs, self.selection.criterion());
-        let wanted =
-            |change: &Result<Change, _>| self.delete || !matches!(change, Ok(Change::Remove(_)));
+        let ignores = options.gitignore.then(|| IgnoreFiles::new(Arc::clone(&self.source)));
+        let wanted = |change: &Result<Change, _>| match change {
+            Ok(Change::Remove(_)) if !self.delete => false,
+            Ok(change) => !removes_ignored(change, ignores.as_ref()),
+            Err(_) => true,
+        };
         let updates = if self.defers { Updates::Deferred } else { Updates::Whole };
         if send(&self.source, found.filter(wanted), updates, (self.ours, outlet)) {
             self.cursors.note_pull(path);

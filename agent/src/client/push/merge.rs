@@ -13,7 +13,12 @@ use crate::{
         },
         progress::{Direction, Format, Progress},
     },
-    sync::{archive::Report, diff::Change, merge::walk::Merged, removal::guard},
+    sync::{
+        archive::Report,
+        diff::{Change, removes_ignored},
+        merge::walk::Merged,
+        removal::guard,
+    },
 };
 
 /// Runs `push --base`.
@@ -34,7 +39,10 @@ pub(super) async fn run(
         return Ok(Outcome::of(Report::default(), &merged, how).finish(progress, format)?);
     }
     let changes = merged.iter().filter(|merged| merged.taken);
-    let changes: Vec<_> = changes.filter_map(|merged| merged.states.change()).collect();
+    let ignores = push.ignores();
+    let changes = changes.filter_map(|merged| merged.states.change());
+    let changes: Vec<_> =
+        changes.filter(|change| !removes_ignored(change, ignores.as_ref())).collect();
     if !args.tree.delete.delete_any {
         guard_removals(&changes, &merged)?;
     }

@@ -1,10 +1,16 @@
 //! Making a file out of a delta and the file that is there.
 //!
 //! Chunks of the old file are copied by the kernel, which shares the blocks where the file system
-//! can; then each chunk is read back from the new file and has to have its hash. Whatever happens to
-//! the old file meanwhile, the new one is the sender's, or is not made.
+//! can. A second thread reads each chunk back from the new file, where it has to have its hash:
+//! whatever happens to the old file meanwhile, the new one is the sender's, or is not made.
 
-use std::{fs::File, io::Read};
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::FileExt,
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread,
+};
 
 use super::Unpacker;
 use crate::{
@@ -21,8 +27,10 @@ use crate::{
     },
 };
 
-/// What is copied before it is read back, so that it is still in the processor's cache.
+/// What is copied at once at most, so that it is still in the processor's cache when it is read back.
 const RUN: u64 = 2 * 1024 * 1024;
+/// Chunks that wait to be read back.
+const UNVERIFIED: usize = 32;
 
 /// What came of a delta.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +56,8 @@ impl Unpacker<'_> {
             return Ok(());
         };
         let file = TemporaryFile::create(parent).map_err(fail)?;
-        let mut patch =
-            Patch { archive, path, old, file, run: Run::default(), made: 0, chunk: Vec::new() };
-        match patch.make(size)? {
+        let mut patch = Patch { archive, path, old, file, run: Run::default(), made: 0 };
+        match patch.make_verified(size)? {
             Patched::Stale => self.note_stale(path),
             Patched::Whole { sent, spared } => {
                 let file = patch.file;
@@ -100,13 +107,46 @@ struct Patch<'p, R> {
     old: File,
     file: TemporaryFile<'p>,
     run: Run,
-    /// Bytes of the new file that are made and verified.
+    /// Bytes of the new file so far.
     made: u64,
-    chunk: Vec<u8>,
+}
+
+/// A chunk of the new file that is to be verified, and where it is.
+type Unverified = (u64, Chunk);
+
+/// Whether all that comes is in the file; ends at the first that is not.
+fn verify(file: &File, unverified: Receiver<Unverified>) -> io::Result<bool> {
+    let mut content = Vec::new();
+    for (offset, chunk) in unverified {
+        content.resize(length_of(chunk), 0);
+        file.read_exact_at(&mut content, offset)?;
+        if ContentHash::of(&content) != chunk.hash {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 impl<R: Read> Patch<'_, R> {
-    fn make(&mut self, size: u64) -> Result<Patched, UnpackError> {
+    fn make_verified(&mut self, size: u64) -> Result<Patched, UnpackError> {
+        let path = self.path;
+        let fail = |error| FileError::from_io("unpack", path, &error);
+        let reader = self.file.reader().map_err(fail)?;
+        thread::scope(|scope| {
+            let (chunks, unverified) = sync_channel(UNVERIFIED);
+            let verifying = thread::Builder::new()
+                .name("verify".into())
+                .spawn_scoped(scope, move || verify(&reader, unverified))
+                .map_err(fail)?;
+            let made = self.make(size, &chunks);
+            drop(chunks);
+            let panicked = |_panic| io::Error::other("the thread that verifies it has ended");
+            let is_it = verifying.join().map_err(panicked).and_then(|read| read).map_err(fail)?;
+            Ok(if is_it { made? } else { Patched::Stale })
+        })
+    }
+
+    fn make(&mut self, size: u64, chunks: &SyncSender<Unverified>) -> Result<Patched, UnpackError> {
         let (mut sent, mut spared) = (0, 0);
         while let Some(head) = self.next_head()? {
             let (Head::Sent(chunk) | Head::Known(chunk)) = head;
@@ -116,12 +156,12 @@ impl<R: Read> Patch<'_, R> {
             let fits = match head {
                 Head::Sent(chunk) => {
                     sent += u64::from(chunk.length);
-                    self.write_run()? && self.write_sent(chunk)?
+                    self.write_run(chunks)? && self.write_sent(chunk, chunks)?
                 }
                 Head::Known(chunk) => {
                     spared += u64::from(chunk.length);
                     let from = self.place()?;
-                    let room = self.run.takes(from, chunk) || self.write_run()?;
+                    let room = self.run.takes(from, chunk) || self.write_run(chunks)?;
                     self.run.push(from, chunk);
                     room
                 }
@@ -133,7 +173,8 @@ impl<R: Read> Patch<'_, R> {
         if sent + spared != size {
             return Err(self.bad().into());
         }
-        Ok(if self.write_run()? { Patched::Whole { sent, spared } } else { Patched::Stale })
+        let whole = self.write_run(chunks)?;
+        Ok(if whole { Patched::Whole { sent, spared } } else { Patched::Stale })
     }
 
     fn next_head(&mut self) -> Result<Option<Head>, ReadError> {
@@ -153,38 +194,33 @@ impl<R: Read> Patch<'_, R> {
         }
     }
 
-    /// Writes a chunk that comes; says whether it is what its hash says.
-    fn write_sent(&mut self, chunk: Chunk) -> Result<bool, UnpackError> {
-        let length = length_of(chunk);
-        let mut content = std::mem::take(&mut self.chunk);
-        content.resize(length, 0);
-        if self.fill(&mut content)? != length {
+    /// Writes a chunk that comes; says whether it is worth to go on.
+    fn write_sent(
+        &mut self,
+        chunk: Chunk,
+        chunks: &SyncSender<Unverified>,
+    ) -> Result<bool, UnpackError> {
+        let mut content = vec![0; length_of(chunk)];
+        if self.fill(&mut content)? != content.len() {
             return Err(self.bad().into());
         }
         self.file.write_all(&content).map_err(|error| self.fail(&error))?;
-        self.made += u64::from(chunk.length);
-        let is_it = ContentHash::of(&content) == chunk.hash;
-        self.chunk = content;
-        Ok(is_it)
+        Ok(self.hand_over(chunk, chunks))
     }
 
-    /// Copies what waits to be copied; says whether it is what its hashes say.
-    fn write_run(&mut self) -> Result<bool, UnpackError> {
+    /// Copies what waits to be copied; says whether it is worth to go on.
+    fn write_run(&mut self, chunks: &SyncSender<Unverified>) -> Result<bool, UnpackError> {
         let run = std::mem::take(&mut self.run);
         let copied = self.file.copy_from(&self.old, run.from, run.length);
-        if copied.map_err(|error| self.fail(&error))? != run.length {
-            return Ok(false);
-        }
-        for chunk in run.chunks {
-            self.chunk.resize(length_of(chunk), 0);
-            let read = self.file.read_back(&mut self.chunk, self.made);
-            read.map_err(|error| self.fail(&error))?;
-            self.made += u64::from(chunk.length);
-            if ContentHash::of(&self.chunk) != chunk.hash {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let all = copied.map_err(|error| self.fail(&error))? == run.length;
+        Ok(all && run.chunks.into_iter().all(|chunk| self.hand_over(chunk, chunks)))
+    }
+
+    /// Has a chunk verified that is written; says whether those before were what they have to be.
+    fn hand_over(&mut self, chunk: Chunk, chunks: &SyncSender<Unverified>) -> bool {
+        let offset = self.made;
+        self.made += u64::from(chunk.length);
+        chunks.send((offset, chunk)).is_ok()
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
@@ -202,7 +238,7 @@ impl<R: Read> Patch<'_, R> {
         ReadError::refused(self.path.as_bytes(), ArchiveFault::BadDelta)
     }
 
-    fn fail(&self, error: &std::io::Error) -> FileError {
+    fn fail(&self, error: &io::Error) -> FileError {
         FileError::from_io("unpack", self.path, error)
     }
 }
