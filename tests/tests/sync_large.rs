@@ -18,11 +18,11 @@ fn path(path: &Path) -> &str {
 
 /// Content without repetitions.
 fn noise(mebibytes: u64, seed: u64) -> Vec<u8> {
-    let mut random = fastrand::Rng::with_seed(seed);
-    std::iter::repeat_with(|| random.u64(..).to_ne_bytes())
-        .take(usize::try_from(mebibytes * MIB / 8).unwrap_or(0))
-        .flatten()
-        .collect()
+    let words = (0..mebibytes * MIB / 8).map(|index| {
+        let mixed = (index ^ (seed << 40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9).to_ne_bytes()
+    });
+    words.flatten().collect()
 }
 
 /// Overwrites a byte in the middle of a file.
