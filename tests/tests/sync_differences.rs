@@ -191,13 +191,15 @@ fn a_file_takes_the_place_of_a_directory_only_when_nothing_excluded_is_in_it() -
     assert_eq!(fs::read_to_string(agent.root().join("d"))?, "a file now");
     // A pull whose removals look like a mistake replaces nothing either.
     fs::create_dir_all(local.path().join("e"))?;
-    fs::write(local.path().join("e/mine"), "")?;
+    for number in 0..12 {
+        fs::write(local.path().join(format!("e/mine{number}")), "")?;
+    }
     fs::remove_file(local.path().join("d"))?;
     fs::remove_file(agent.root().join("d"))?;
     fs::write(agent.root().join("e"), "a file")?;
     let refused = agent.cli("pull").args([path(local.path()), "--delete"]).output()?;
     assert_eq!(refused.status.code(), Some(125), "{refused:?}");
-    ensure!(local.path().join("e/mine").exists(), "it was removed all the same");
+    ensure!(local.path().join("e/mine0").exists(), "it was removed all the same");
     assert_eq!(fs::read_dir(local.path())?.count(), 1);
     Ok(())
 }

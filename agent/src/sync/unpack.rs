@@ -17,104 +17,38 @@
 //! (all common programs write such): in another order the content is right and their times may not
 //! be.
 
+mod error;
+mod how;
+mod notes;
 mod patch;
 mod replace;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     hash::{BuildHasher, RandomState},
     io::Read,
 };
 
-use http::StatusCode;
 use rustix::io::Errno;
-use workspace_common::problem::Problem;
 
 use super::archive::{
     ArchiveFault, Member, MemberKind, ReadError, Report,
     reader::{ArchiveReader, Item},
 };
-use super::manifest::Entry;
 use crate::files::{
     FileError, Name, Root, WorkspacePath,
     directory::Directory,
     metadata::{FileTime, Kind},
     path::PathError,
     resolve::Links,
-    temporary::{TemporaryFile, make_temporary_symlink, replace_with_symlink},
+    temporary::TemporaryFile,
     transfer::CHUNK,
 };
-use replace::{Replacement, Replacing};
-
-/// How much an archive may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Most members. Each costs eight bytes of memory while the archive is unpacked.
-    pub max_entries: u64,
-    /// Most bytes of content in all.
-    pub max_bytes: u64,
-}
-
-impl Default for Limits {
-    /// Two million entries, and as many bytes as the disk takes.
-    fn default() -> Self {
-        Self { max_entries: 2_000_000, max_bytes: u64::MAX }
-    }
-}
-
-/// What an archive is taken for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// An archive of any program: each of its members is written. Notes of removals are refused.
-    Archive,
-    /// What makes this tree the same as the sender's: directories keep their times when entries in
-    /// them change.
-    Mirror(Removals),
-}
-
-/// What becomes of a file whose size, mode and time are those of the file that is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Same {
-    /// It is written: the sender knows that it differs, or does not want to rely on that.
-    Write,
-    /// It is left alone: the sender has not asked what is there.
-    LeaveAlone,
-}
-
-/// What becomes of notes of removals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removals {
-    /// They are passed over: nobody asked for them.
-    Ignore,
-    /// They are collected, and a directory that they empty may be replaced by a file.
-    Collect,
-}
-
-/// How an archive is unpacked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unpacking {
-    /// What it is taken for.
-    pub purpose: Purpose,
-    /// What becomes of files that look the same.
-    pub same: Same,
-    /// How much it may hold.
-    pub limits: Limits,
-}
-
-impl Unpacking {
-    /// For this purpose, with the default limits.
-    pub fn of(purpose: Purpose) -> Self {
-        Self { purpose, same: Same::Write, limits: Limits::default() }
-    }
-
-    fn mirrors(self) -> bool {
-        matches!(self.purpose, Purpose::Mirror(_))
-    }
-
-    fn removes(self) -> bool {
-        self.purpose == Purpose::Mirror(Removals::Collect)
-    }
-}
+pub use error::UnpackError;
+pub use how::{Limits, Purpose, Removals, Same, Unpacking};
+pub use notes::Wanted;
+pub use replace::Replacement;
+use replace::Replacing;
 
 /// What came of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -129,41 +63,6 @@ pub struct Unpacked {
     pub deferred: Vec<WorkspacePath>,
 }
 
-/// Why an archive was not unpacked whole. What came before the failing entry stays.
-#[derive(Debug, thiserror::Error)]
-pub enum UnpackError {
-    /// The archive is refused or cut.
-    #[error(transparent)]
-    Archive(#[from] ReadError),
-    /// An entry could not be made.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// More members than allowed.
-    #[error("the archive has more than {0} entries; the limit was reached at '{1}'")]
-    TooManyEntries(u64, WorkspacePath),
-    /// More content than allowed.
-    #[error("the archive has more than {0} bytes of content; the limit was reached at '{1}'")]
-    TooManyBytes(u64, WorkspacePath),
-}
-
-impl From<UnpackError> for Problem {
-    fn from(error: UnpackError) -> Self {
-        let detail = error.to_string();
-        match error {
-            UnpackError::File(error) => error.into(),
-            UnpackError::Archive(ReadError::Truncated(_) | ReadError::Stream(_)) => {
-                Self::bad_request("archive_cut", detail)
-            }
-            UnpackError::Archive(ReadError::Refused { .. }) => {
-                Self::bad_request("bad_archive", detail)
-            }
-            UnpackError::TooManyEntries(..) | UnpackError::TooManyBytes(..) => {
-                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "archive_too_large", detail)
-            }
-        }
-    }
-}
-
 /// Unpacks `input` beneath `root` and tells `progress` after every entry and chunk. Blocks.
 ///
 /// # Errors
@@ -176,10 +75,6 @@ pub fn unpack(
 ) -> Result<Unpacked, UnpackError> {
     unpack_wanted(root, unpacking, None, input, progress)
 }
-
-/// What is taken of an archive, and what has to be there when it is: what is not as it was when that
-/// was decided stays.
-pub type Wanted = HashMap<WorkspacePath, Option<Entry>>;
 
 /// Like [`unpack`], but takes only what is `wanted`, where something is.
 ///
@@ -311,85 +206,6 @@ impl Unpacker<'_> {
             }
         }
         self.parent = Some(parent);
-        Ok(())
-    }
-
-    fn note_removal(&mut self, path: &[u8]) -> Result<(), UnpackError> {
-        if self.unpacking.purpose == Purpose::Archive {
-            return Err(ReadError::refused(path, ArchiveFault::Removal).into());
-        }
-        if self.unpacking.removes() {
-            let path = self.accept_note(path, self.done.removals.len())?;
-            if self.wants(&path) {
-                self.done.removals.push(path);
-            }
-        }
-        Ok(())
-    }
-
-    fn note_deferred(&mut self, path: &[u8]) -> Result<(), UnpackError> {
-        if self.unpacking.purpose == Purpose::Archive {
-            return Err(ReadError::refused(path, ArchiveFault::Deferred).into());
-        }
-        let path = self.accept_note(path, self.done.deferred.len())?;
-        if self.wants(&path) {
-            self.done.deferred.push(path);
-        }
-        Ok(())
-    }
-
-    fn wants(&self, path: &WorkspacePath) -> bool {
-        self.wanted.is_none_or(|wanted| wanted.contains_key(path))
-    }
-
-    /// Whether what has the name is what it was when the entry was wanted; notes it if it is not.
-    fn is_as_expected(&mut self, path: &WorkspacePath, parent: &Directory, name: Name<'_>) -> bool {
-        let Some(expected) = self.wanted.and_then(|wanted| wanted.get(path)) else { return true };
-        let there = parent.stat(name).ok();
-        let fits = match (expected, &there) {
-            (None, there) => there.is_none(),
-            (Some(expected), Some(there)) => expected.looks_like(there),
-            (Some(_), None) => false,
-        };
-        if !fits {
-            self.done.report.add_raced(path.as_bytes());
-        }
-        fits
-    }
-
-    fn accept_note(&self, path: &[u8], before: usize) -> Result<WorkspacePath, UnpackError> {
-        let (path, limit) = (accept_path(path)?, self.unpacking.limits.max_entries);
-        match u64::try_from(before) {
-            Ok(before) if before < limit => Ok(path),
-            _ => Err(UnpackError::TooManyEntries(limit, path)),
-        }
-    }
-
-    /// Whether a file or link has to wait for a directory to be removed from its place.
-    fn has_to_wait(&self, parent: &Directory, name: Name<'_>) -> bool {
-        self.unpacking.removes()
-            && parent.stat(name).is_ok_and(|there| there.kind == Kind::Directory)
-    }
-
-    fn wait(&mut self, path: &WorkspacePath, temporary: String, what: Replacing) {
-        self.done.replacements.push(Replacement { path: path.clone(), temporary, what });
-    }
-
-    fn make_link(
-        &mut self,
-        member: &Member,
-        target: &[u8],
-        path: &WorkspacePath,
-        (parent, name): (&Directory, Name<'_>),
-    ) -> Result<(), FileError> {
-        let fail = |errno| FileError::from_errno("unpack", path, errno);
-        if self.has_to_wait(parent, name) {
-            let made = make_temporary_symlink(parent, target, member.modified).map_err(fail)?;
-            self.wait(path, made, Replacing::Symlink);
-            return Ok(());
-        }
-        replace_with_symlink(parent, target, name, member.modified).map_err(fail)?;
-        self.done.report.symlinks += 1;
         Ok(())
     }
 

@@ -6,13 +6,20 @@
 
 use rustix::io::Errno;
 
-use super::Unpacked;
+use super::{Unpacked, Unpacker};
 use crate::{
     files::{
-        FileError, Root, WorkspacePath, directory::Directory, path::Name, resolve::Links,
-        temporary::remove_quietly,
+        FileError, Root, WorkspacePath,
+        directory::Directory,
+        metadata::Kind,
+        path::Name,
+        resolve::Links,
+        temporary::{make_temporary_symlink, remove_quietly, replace_with_symlink},
     },
-    sync::{archive::Report, removal::remove_listed},
+    sync::{
+        archive::{Member, Report},
+        removal::remove_listed,
+    },
 };
 
 /// A finished file or link that waits for its name.
@@ -58,6 +65,36 @@ impl Unpacked {
                 remove_quietly(&parent, &temporary);
             }
         }
+    }
+}
+
+impl Unpacker<'_> {
+    /// Whether a file or link has to wait for a directory to be removed from its place.
+    pub(super) fn has_to_wait(&self, parent: &Directory, name: Name<'_>) -> bool {
+        self.unpacking.removes()
+            && parent.stat(name).is_ok_and(|there| there.kind == Kind::Directory)
+    }
+
+    pub(super) fn wait(&mut self, path: &WorkspacePath, temporary: String, what: Replacing) {
+        self.done.replacements.push(Replacement { path: path.clone(), temporary, what });
+    }
+
+    pub(super) fn make_link(
+        &mut self,
+        member: &Member,
+        target: &[u8],
+        path: &WorkspacePath,
+        (parent, name): (&Directory, Name<'_>),
+    ) -> Result<(), FileError> {
+        let fail = |errno| FileError::from_errno("unpack", path, errno);
+        if self.has_to_wait(parent, name) {
+            let made = make_temporary_symlink(parent, target, member.modified).map_err(fail)?;
+            self.wait(path, made, Replacing::Symlink);
+            return Ok(());
+        }
+        replace_with_symlink(parent, target, name, member.modified).map_err(fail)?;
+        self.done.report.symlinks += 1;
+        Ok(())
     }
 }
 
