@@ -5,7 +5,7 @@ import os
 import socket
 
 from document import JSON, OCTETS
-from syncs import EMPTY, file, tar
+from syncs import EMPTY, NO_CHUNKS, file, tar
 
 
 def accepted(caller, root):
@@ -40,6 +40,8 @@ def refused(caller, root):
         refuse(caller, operation, (404, "not_found"), path="none")
     for operation in ("readFile", "statFile"):
         refuse(caller, operation, (409, "not_a_regular_file"), path="dir/fifo")
+    caller.call("chunks", (409, "not_a_regular_file"), query="path=dir&file=fifo")
+    caller.call("delta", (409, "not_a_regular_file"), NO_CHUNKS, "path=dir&file=fifo")
     caller.call("listRoot", (400, "bad_query"), query="x=1")
     caller.call("writeFile", (409, "is_a_directory"), b"x", path="dir")
     caller.call("writeFile", (404, "not_found"), b"x", path="dangling/x")
@@ -69,6 +71,8 @@ def shut(caller, root):
     caller.call("writeFile", forbidden, b"x", path="shut/new")
     caller.call("removeEntry", forbidden, path="shut/secret")
     caller.call("push", forbidden, tar(file("new")), "path=shut")
+    caller.call("chunks", forbidden, query="path=shut&file=secret")
+    caller.call("delta", forbidden, NO_CHUNKS, "path=shut&file=secret")
     os.chmod(f"{root}/shut", 0)
     for operation in ("pull", "manifest", "changes", "watch"):
         caller.call(operation, forbidden, query="path=shut")
@@ -98,6 +102,8 @@ def too_many(caller):
         caller.call("readFile", full, path="tree")
         caller.call("writeFile", full, b"x", path="more")
         caller.call("push", full, tar(file("a")))
+        caller.call("chunks", full, query="path=tree&file=sub/a")
+        caller.call("delta", full, NO_CHUNKS, "path=tree&file=sub/a")
         for operation in ("pull", "manifest", "changes"):
             caller.call(operation, full)
         for operation in ("pullDifferences", "diff"):

@@ -90,13 +90,15 @@ def refused(caller):
             ((404, "not_found"), "file=none"),
             ((409, "is_a_directory"), "file=tree"),
             ((409, "not_a_directory"), "file=plain/x"),
+            ((409, "is_a_link"), "path=tree&file=link/x"),
             ((409, "too_many_links"), "path=loop/x&file=x"),
         ]:
             caller.call(operation, expected, body, query)
     caller.call("delta", (400, "bad_chunks"), b"x\n", "file=plain")
+    coded = {"Content-Encoding": "gzip"}
     for operation in ("pullDifferences", "diff"):
-        coded = {"Content-Encoding": "gzip"}
         caller.call(operation, (415, "unsupported_media_type"), EMPTY, headers=coded)
+    caller.call("delta", (415, "unsupported_media_type"), NO_CHUNKS, "file=plain", coded)
     for operation in ("pull", "changes"):
         caller.call(operation, (410, "unknown_cursor"), query="since=another-1")
 
