@@ -203,7 +203,7 @@ pub(super) fn end(written: Result<(), BoxError>, outlet: transfer::Outlet) {
         }
         Err(error) => {
             if !error.is::<io::Error>() {
-                tracing::warn!(%error, "an answer was cut");
+                tracing::debug!(%error, "an answer could not be made");
             }
             outlet.fail(error);
         }

@@ -35,7 +35,7 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
 {
     let pump = Some(Box::pin(async move { feed.pump(request).await }) as Pump);
-    let mut answer = Exchange { first: None, body, pump };
+    let mut answer = Exchange { begun: false, first: None, body, pump };
     match answer.frame().await {
         Some(Err(error)) => {
             if let Some(pump) = answer.pump {
@@ -43,7 +43,7 @@ where
             }
             Err(problem(error))
         }
-        first => Ok(Exchange { first: first.and_then(Result::ok), ..answer }.boxed_unsync()),
+        first => Ok(answer.begin_with(first.and_then(Result::ok))),
     }
 }
 
@@ -52,10 +52,10 @@ where
 /// # Errors
 /// What the body fails with before its first bytes.
 pub(super) async fn begun(body: Body) -> Result<Body, Problem> {
-    let mut answer = Exchange { first: None, body, pump: None };
+    let mut answer = Exchange { begun: false, first: None, body, pump: None };
     match answer.frame().await {
         Some(Err(error)) => Err(problem(error)),
-        first => Ok(Exchange { first: first.and_then(Result::ok), ..answer }.boxed_unsync()),
+        first => Ok(answer.begin_with(first.and_then(Result::ok))),
     }
 }
 
@@ -74,10 +74,18 @@ fn problem(error: BoxError) -> Problem {
 }
 
 struct Exchange {
+    /// Whether the head has gone, so that an error cuts the answer.
+    begun: bool,
     /// What was waited for.
     first: Option<Frame<Bytes>>,
     body: Body,
     pump: Option<Pump>,
+}
+
+impl Exchange {
+    fn begin_with(self, first: Option<Frame<Bytes>>) -> Body {
+        Self { begun: true, first, ..self }.boxed_unsync()
+    }
 }
 
 impl HttpBody for Exchange {
@@ -94,6 +102,10 @@ impl HttpBody for Exchange {
         if self.pump.as_mut().is_some_and(|pump| pump.as_mut().poll(context).is_ready()) {
             self.pump = None;
         }
-        Pin::new(&mut self.body).poll_frame(context)
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if let (Poll::Ready(Some(Err(error))), true) = (&frame, self.begun) {
+            tracing::warn!(%error, "an answer was cut");
+        }
+        frame
     }
 }
