@@ -4,6 +4,7 @@
 //! Nothing here decides anything about the workspace; the agent at the other end does.
 
 pub mod attach;
+mod delta;
 mod ending;
 mod event;
 pub mod exec;
@@ -13,6 +14,7 @@ pub mod health;
 pub mod kill;
 pub mod list;
 pub mod logs;
+pub mod merge;
 mod output;
 mod patience;
 mod plan;

@@ -1,19 +1,24 @@
 //! Trees in and out of the workspace over HTTP, beneath `/v1/sync/`: whole or only what differs, as tar
 //! streams.
 //!
-//! This file is the HTTP face. [`manifest`] and [`diff`](mod@diff) say what differs,
-//! [`pack`](pack::pack) and [`unpack`](unpack::unpack) move it; all of it is used by both ends: the
+//! This file is the HTTP face. [`manifest`] and [`diff`](mod@diff) say what differs, [`delta`] what of
+//! a large file does, [`pack`](pack::pack) and [`unpack`](unpack::unpack) move it; all of it is used by both ends: the
 //! command line packs what the agent unpacks, and the reverse. A stream that is whole ends in tar's
 //! end marker, or in the end line of a manifest; one that fails in the middle is cut, and whoever
 //! reads it notices.
 
 pub mod archive;
 pub mod changes;
+mod chunks;
 pub mod coding;
 pub mod compare;
+pub mod delta;
 pub mod diff;
+mod exchange;
 pub mod exclude;
+pub mod ignore;
 pub mod manifest;
+pub mod merge;
 pub mod pack;
 pub mod pax;
 mod pull;
@@ -97,6 +102,10 @@ where
         ("manifest", _) => Ok(method_not_allowed("GET")),
         ("diff", &Method::POST) => compare::diff(context, request).await,
         ("diff", _) => Ok(method_not_allowed("POST")),
+        ("chunks", &Method::GET) => chunks::chunks(context, request.uri().query()).await,
+        ("chunks", _) => Ok(method_not_allowed("GET")),
+        ("delta", &Method::POST) => chunks::delta(context, request).await,
+        ("delta", _) => Ok(method_not_allowed("POST")),
         _ => Err(Problem::no_such_endpoint(request.uri().path())),
     }
 }

@@ -138,6 +138,73 @@ fn what_is_left_out_is_not_removed_either() -> Result<()> {
 }
 
 #[test]
+fn ignore_files_of_the_tree_count_at_every_depth_and_protect_what_they_leave_out() -> Result<()> {
+    let (agent, local) = (Agent::start()?, tempfile::tempdir()?);
+    let here = |name: &str| local.path().join(name);
+    fs::create_dir_all(here("sub/out"))?;
+    fs::write(here(".gitignore"), "*.log\nout/\n")?;
+    fs::write(here("sub/.gitignore"), "!keep.log\n")?;
+    for name in ["a.log", "code", "sub/keep.log", "sub/x.log", "sub/out/file"] {
+        fs::write(here(name), "")?;
+    }
+    // The workspace made these, and has no ignore files yet.
+    fs::create_dir_all(agent.root().join("out"))?;
+    for name in ["out/made", "made.log", "stale"] {
+        fs::write(agent.root().join(name), "")?;
+    }
+    let arguments = [path(local.path()), "--gitignore", "--delete", "--delete-any"];
+    agent.run_cli("push", &arguments)?;
+    for (name, there) in [
+        ("code", true),
+        ("sub/keep.log", true),
+        ("a.log", false),
+        ("sub/x.log", false),
+        ("sub/out", false),
+        ("out/made", true),
+        ("made.log", true),
+        ("stale", false),
+    ] {
+        assert_eq!(agent.root().join(name).exists(), there, "{name}");
+    }
+    // The other way round: what is ignored there is not missed here.
+    agent.run_cli("pull", &arguments)?;
+    for name in ["a.log", "sub/x.log", "sub/out/file", "code"] {
+        ensure!(here(name).exists(), "{name} was removed");
+    }
+    ensure!(!here("out").exists() && !here("made.log").exists(), "what is ignored was brought");
+    Ok(())
+}
+
+#[test]
+fn a_file_takes_the_place_of_a_directory_only_when_nothing_excluded_is_in_it() -> Result<()> {
+    let (agent, local) = (Agent::start()?, tempfile::tempdir()?);
+    fs::write(local.path().join("d"), "a file now")?;
+    fs::create_dir_all(agent.root().join("d/node_modules"))?;
+    fs::write(agent.root().join("d/node_modules/x"), "")?;
+    fs::write(agent.root().join("d/old"), "")?;
+    let arguments = [path(local.path()), "--delete", "--delete-any"];
+    let output = agent.cli("push").args(arguments).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.code() == Some(3) && said.contains("not replaced: d"), "{output:?}");
+    ensure!(agent.root().join("d/node_modules/x").exists(), "what was left out was removed");
+    agent.run_cli("push", &[arguments.as_slice(), &["--no-default-excludes"]].concat())?;
+    assert_eq!(fs::read_to_string(agent.root().join("d"))?, "a file now");
+    // A pull whose removals look like a mistake replaces nothing either.
+    fs::create_dir_all(local.path().join("e"))?;
+    for number in 0..12 {
+        fs::write(local.path().join(format!("e/mine{number}")), "")?;
+    }
+    fs::remove_file(local.path().join("d"))?;
+    fs::remove_file(agent.root().join("d"))?;
+    fs::write(agent.root().join("e"), "a file")?;
+    let refused = agent.cli("pull").args([path(local.path()), "--delete"]).output()?;
+    assert_eq!(refused.status.code(), Some(125), "{refused:?}");
+    ensure!(local.path().join("e/mine0").exists(), "it was removed all the same");
+    assert_eq!(fs::read_dir(local.path())?.count(), 1);
+    Ok(())
+}
+
+#[test]
 fn a_dry_run_says_what_would_be_done_and_does_nothing() -> Result<()> {
     let (agent, local) = (Agent::start()?, tempfile::tempdir()?);
     fs::write(local.path().join("new"), "12")?;
@@ -152,7 +219,7 @@ fn a_dry_run_says_what_would_be_done_and_does_nothing() -> Result<()> {
     assert_eq!(
         plan,
         serde_json::json!({
-            "changes": [{ "change": "create", "path": "new", "bytes": 2 }]
+            "changes": [{ "change": "create", "path": "new", "bytes": 2, "spared": 0 }]
         })
     );
     ensure!(agent.root().join("gone").exists() && !agent.root().join("new").exists(), "it did");

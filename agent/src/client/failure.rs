@@ -13,7 +13,8 @@ use workspace_common::{
 use crate::{
     files::path::{PathError, printable},
     sync::{
-        exclude::ExcludeError, pack::PackError, removal::LooksLikeAMistake, unpack::UnpackError,
+        exclude::ExcludeError, manifest::wire::ManifestError, pack::PackError,
+        removal::LooksLikeAMistake, unpack::UnpackError,
     },
 };
 
@@ -80,6 +81,33 @@ pub enum Failure {
         path: PathBuf,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// The file with the base cannot be read or written.
+    #[error("cannot use the base {base}: {source}")]
+    Base {
+        /// The file.
+        base: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The file with the base is none.
+    #[error(
+        "the base {base} is none that this program wrote: {reason}; without it every entry that \
+         differs counts as changed on both sides"
+    )]
+    BadBase {
+        /// The file.
+        base: PathBuf,
+        /// Why.
+        reason: ManifestError,
+    },
+    /// The file with the base would be synced itself.
+    #[error("the base {base} is inside of {dir}, and would be synced; keep it elsewhere")]
+    BaseInside {
+        /// The file.
+        base: PathBuf,
+        /// The directory.
+        dir: PathBuf,
     },
     /// Removing so much looks like a mistake.
     #[error(transparent)]

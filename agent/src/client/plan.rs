@@ -1,17 +1,19 @@
 //! What a sync would do: as the agent tells it, and as `--dry-run` shows it.
 
 use std::{
+    collections::HashMap,
     io::{self, Write},
     process::ExitCode,
 };
 
 use http::Response;
 use hyper::body::Incoming;
+use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
 use super::{failure::Failure, progress::Format};
 use crate::{
-    files::{path::printable, transfer},
+    files::{WorkspacePath, path::printable, transfer},
     sync::diff::{
         Change,
         wire::{Plan, read_plan},
@@ -26,34 +28,48 @@ pub(super) async fn receive_plan(answer: Response<Incoming>) -> Result<Plan, Fai
     Ok(plan?.map_err(crate::sync::pack::PackError::from)?)
 }
 
+/// Bytes of files that the receiver has already, by their paths.
+pub(super) type Spared = HashMap<WorkspacePath, u64>;
+
 /// Shows a plan; removals only where they would be done.
-pub(super) fn print(plan: &Plan, deletes: bool, format: Format) -> io::Result<ExitCode> {
+pub(super) fn print(
+    plan: &Plan,
+    spared: &Spared,
+    deletes: bool,
+    format: Format,
+) -> io::Result<ExitCode> {
     let shown = plan.changes.iter().filter(|c| deletes || !matches!(c, Change::Remove(_)));
     let mut output = io::stdout().lock();
+    let of = |change: &Change| spared.get(&change.entry().path).copied().unwrap_or(0);
     match format {
         Format::Text => {
             for change in shown {
                 writeln!(output, "{} {}", word(change), change.entry().path)?;
             }
+            let spared: u64 = spared.values().sum();
+            if spared > 0 {
+                writeln!(io::stderr(), "{} of it need not be sent", HumanBytes(spared))?;
+            }
         }
         Format::Json => {
-            let changes: Vec<Value> = shown.map(described).collect();
+            let changes: Vec<Value> = shown.map(|change| described(change, of(change))).collect();
             writeln!(output, "{}", json!({ "changes": changes }))?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn described(change: &Change) -> Value {
+pub(super) fn described(change: &Change, spared: u64) -> Value {
     let entry = change.entry();
     json!({
         "change": word(change),
         "path": printable(entry.path.as_bytes()),
         "bytes": entry.node.size(),
+        "spared": spared,
     })
 }
 
-fn word(change: &Change) -> &'static str {
+pub(super) fn word(change: &Change) -> &'static str {
     match change {
         Change::Create(_) => "create",
         Change::Update(_) => "update",

@@ -118,8 +118,12 @@ impl Progress {
             Format::Json => writeln!(io::stdout(), "{}", serde_json::to_string(report)?)?,
             Format::Text => self.print_text(report, took)?,
         }
-        let partial = report.skipped.iter().any(|skipped| skipped.kind.loses_content());
-        Ok(if partial { ExitCode::from(EXIT_PARTIAL) } else { ExitCode::SUCCESS })
+        Ok(exit_code(report))
+    }
+
+    /// Takes the bar away.
+    pub fn clear(self) {
+        self.bar.finish_and_clear();
     }
 
     fn print_text(&self, report: &Report, took: Duration) -> io::Result<()> {
@@ -130,6 +134,12 @@ impl Progress {
         let unnamed = report.skipped_total.saturating_sub(SHOWN_SKIPPED as u64);
         if unnamed > 0 {
             writeln!(errors, "left out: {unnamed} more")?;
+        }
+        for path in report.blocked.iter().take(SHOWN_SKIPPED) {
+            writeln!(errors, "not replaced: {path} (a directory that is not empty)")?;
+        }
+        for path in report.raced.iter().take(SHOWN_SKIPPED) {
+            writeln!(errors, "not replaced: {path} (changed meanwhile)")?;
         }
         writeln!(
             io::stdout(),
@@ -145,13 +155,25 @@ impl Progress {
     }
 }
 
+/// Whether everything was moved.
+pub fn exit_code(report: &Report) -> ExitCode {
+    let unread = report.skipped.iter().any(|skipped| skipped.kind.loses_content());
+    let stayed = !report.blocked.is_empty() || !report.raced.is_empty();
+    if unread || stayed { ExitCode::from(EXIT_PARTIAL) } else { ExitCode::SUCCESS }
+}
+
 /// What else there is to say of a transfer.
 fn besides(report: &Report) -> String {
+    let spared = match report.spared {
+        0 => String::new(),
+        spared => format!("; {} were there", HumanBytes(spared)),
+    };
     let parts = [
         (report.touched, "with other modes or times"),
         (report.unchanged, "unchanged"),
         (report.removed, "removed"),
     ];
     let parts = parts.into_iter().filter(|(count, _)| *count > 0);
-    parts.map(|(count, what)| format!("; {count} {what}")).collect()
+    let parts: String = parts.map(|(count, what)| format!("; {count} {what}")).collect();
+    spared + &parts
 }

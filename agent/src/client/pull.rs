@@ -4,6 +4,9 @@
 //! workspace is not trusted: what it sends is unpacked by the same code, with the same refusals, that
 //! guards the workspace from what it is sent; and what it wants removed is judged here.
 
+mod deferred;
+mod merge;
+
 use std::{
     ffi::{OsStr, OsString},
     path::{Path, PathBuf},
@@ -12,7 +15,7 @@ use std::{
 };
 
 use clap::Args;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use workspace_common::client::Client;
 
@@ -20,17 +23,18 @@ use super::{
     failure::Failure,
     plan::{self, receive_plan},
     progress::{Direction, Format, Progress},
-    tree::{Counted, Tree, TreeArgs, manifest_body, open_local, parse_remote, send},
+    tree::{Counted, DeleteArgs, Tree, TreeArgs, manifest_body, open_local, parse_remote, send},
 };
 use crate::{
-    files::{Root, WorkspacePath, transfer},
+    files::{FileError, Root, WorkspacePath, transfer},
     sync::{
         archive::Report,
         coding::Coding,
+        delta::HEADER,
         diff::wire::Plan,
-        manifest::scan::Scan,
-        removal::{guard, remove_listed},
-        unpack::{Purpose, Removals, Unpacked, Unpacking, unpack},
+        manifest::{Entry, scan::Scan},
+        removal::guard,
+        unpack::{Purpose, Removals, UnpackError, Unpacked, Unpacking, Wanted, unpack_wanted},
     },
 };
 
@@ -65,10 +69,15 @@ impl PullArgs {
 /// # Errors
 /// When the agent cannot be reached or refuses, or the tree cannot be made here.
 pub async fn run(client: &Client, args: &PullArgs) -> Result<ExitCode, Failure> {
+    if let Some(base) = args.tree.merge.base(&args.ends()?.1)? {
+        return merge::run(client, args, &base).await;
+    }
     let format = Format::from_json_flag(args.tree.json);
     if args.tree.dry_run {
-        let plan = Pull::start(client, args)?.plan().await?;
-        return Ok(plan::print(&plan, args.tree.delete.delete, format)?);
+        let pull = Pull::start(client, args)?;
+        let plan = pull.plan().await?;
+        let spared = pull.spared(&plan).await?;
+        return Ok(plan::print(&plan, &spared, args.tree.delete.delete, format)?);
     }
     let progress = Progress::start(Direction::Pull);
     let report = pull(client, args, &progress).await?;
@@ -84,19 +93,21 @@ pub async fn pull(
     args: &PullArgs,
     progress: &Progress,
 ) -> Result<Report, Failure> {
-    let delete = args.tree.delete;
     let pull = Pull::start(client, args)?;
-    let (answer, counted) = pull.differing(delete.delete).await?;
-    let root = pull.open_target()?;
-    let removals = if delete.delete { Removals::Collect } else { Removals::Ignore };
-    let Unpacked { mut report, removals } =
-        receive(answer, Arc::clone(&root), removals, progress).await?;
-    if !delete.delete_any {
-        guard(u64::try_from(removals.len()).unwrap_or(u64::MAX), counted.entries())?;
+    let entries = pull.entries()?.into_iter().flatten();
+    pull.run(entries, None, args.tree.delete, progress).await
+}
+
+/// Does what was left for the end, unless it would remove too much of the entries that are `present`.
+fn settle(mut unpacked: Unpacked, root: &Root, present: Option<u64>) -> Result<Report, Failure> {
+    if let Some(present) = present
+        && let Err(mistake) =
+            guard(u64::try_from(unpacked.removals.len()).unwrap_or(u64::MAX), present)
+    {
+        unpacked.discard(root);
+        return Err(mistake.into());
     }
-    let removing = tokio::task::spawn_blocking(move || remove_listed(&root, removals));
-    report.removed = removing.await?.map_err(crate::sync::unpack::UnpackError::from)?;
-    Ok(report)
+    Ok(unpacked.settle(root).map_err(UnpackError::from)?)
 }
 
 /// A pull under way.
@@ -106,30 +117,52 @@ struct Pull<'p> {
     dir: PathBuf,
     tree: Tree,
     coding: Coding,
+    whole_files: bool,
 }
 
 impl<'p> Pull<'p> {
     fn start(client: &'p Client, args: &PullArgs) -> Result<Self, Failure> {
         let (remote, dir) = args.ends()?;
         let coding = args.tree.compress.coding(client.endpoint());
-        Ok(Self { client, remote, dir, tree: Tree::parse(&args.tree)?, coding })
+        let (tree, whole_files) =
+            (Tree::parse(&args.tree)?, args.tree.whole.applies(client.endpoint()));
+        Ok(Self { client, remote, dir, tree, coding, whole_files })
     }
 
     /// What is here, if the directory is here at all: it is made when the agent has answered.
     fn entries(&self) -> Result<Option<Scan>, Failure> {
-        if !self.dir.exists() {
-            return Ok(None);
-        }
-        Ok(Some(Scan::new(open_local(&self.dir)?, self.tree.options.clone())))
+        let options = self.tree.options.clone();
+        Ok(open_existing(&self.dir)?.map(|root| Scan::new(root, options)))
     }
 
-    async fn differing(&self, delete: bool) -> Result<(Response<Incoming>, Counted), Failure> {
-        let delete = if delete { "true" } else { "false" };
-        self.ask("/v1/sync/pull", &[("delete", delete)]).await
+    /// Brings what differs from these entries, or what of that is wanted.
+    async fn run(
+        &self,
+        entries: impl Iterator<Item = Result<Entry, FileError>> + Send + 'static,
+        wanted: Option<Arc<Wanted>>,
+        delete: DeleteArgs,
+        progress: &Progress,
+    ) -> Result<Report, Failure> {
+        let asked = if delete.delete { "true" } else { "false" };
+        let (answer, counted) = self.ask("/v1/sync/pull", &[("delete", asked)], entries).await?;
+        let root = self.open_target()?;
+        let removals = if delete.delete { Removals::Collect } else { Removals::Ignore };
+        let receiving = Receiving { root: Arc::clone(&root), removals, wanted };
+        let mut unpacked = receiving.receive(answer, progress).await?;
+        let deferred = std::mem::take(&mut unpacked.deferred);
+        let guarded = (!delete.delete_any).then_some(counted.entries());
+        let target = Arc::clone(&root);
+        let settling = tokio::task::spawn_blocking(move || settle(unpacked, &target, guarded));
+        let mut report = settling.await??;
+        for file in &deferred {
+            self.fetch(file, &receiving, (progress, &mut report)).await?;
+        }
+        Ok(report)
     }
 
     async fn plan(&self) -> Result<Plan, Failure> {
-        let (answer, _) = self.ask("/v1/sync/diff", &[("direction", "pull")]).await?;
+        let entries = self.entries()?.into_iter().flatten();
+        let (answer, _) = self.ask("/v1/sync/diff", &[("direction", "pull")], entries).await?;
         receive_plan(answer).await
     }
 
@@ -137,12 +170,15 @@ impl<'p> Pull<'p> {
         &self,
         path: &str,
         more: &[(&str, &str)],
+        entries: impl Iterator<Item = Result<Entry, FileError>> + Send + 'static,
     ) -> Result<(Response<Incoming>, Counted), Failure> {
         let counted = Counted::default();
-        let entries = self.entries()?.into_iter().flatten();
         let mut request = Request::new(manifest_body(entries, counted.clone(), self.coding));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.tree.target(path, &self.remote, more);
+        if !self.whole_files {
+            request.headers_mut().insert(HEADER, HeaderValue::from_static("notes"));
+        }
         Ok((send(self.client, request, self.coding).await?, counted))
     }
 
@@ -157,22 +193,37 @@ fn make_directory(dir: &Path) -> Result<(), Failure> {
         .map_err(|source| Failure::LocalDirectory { path: dir.to_owned(), source })
 }
 
-async fn receive(
-    answer: Response<Incoming>,
+/// The directory, if it is there.
+fn open_existing(dir: &Path) -> Result<Option<Arc<Root>>, Failure> {
+    dir.exists().then(|| open_local(dir)).transpose()
+}
+
+/// Where archives are unpacked, and what of them.
+struct Receiving {
     root: Arc<Root>,
     removals: Removals,
-    progress: &Progress,
-) -> Result<Unpacked, Failure> {
-    let coding = match answer.headers().get(http::header::CONTENT_ENCODING) {
-        Some(coding) if coding == "zstd" => Coding::Zstd,
-        _ => Coding::Plain,
-    };
-    let (feed, intake) = transfer::upload();
-    let mut counter = progress.counter();
-    let unpacking = tokio::task::spawn_blocking(move || {
-        let how = Unpacking::of(Purpose::Mirror(removals));
-        unpack(&root, how, coding.decode(intake)?, &mut counter).map_err(Failure::from)
-    });
-    let (unpacked, ()) = tokio::join!(unpacking, feed.pump(answer.into_body()));
-    unpacked?
+    wanted: Option<Arc<Wanted>>,
+}
+
+impl Receiving {
+    async fn receive(
+        &self,
+        answer: Response<Incoming>,
+        progress: &Progress,
+    ) -> Result<Unpacked, Failure> {
+        let coding = match answer.headers().get(http::header::CONTENT_ENCODING) {
+            Some(coding) if coding == "zstd" => Coding::Zstd,
+            _ => Coding::Plain,
+        };
+        let (feed, intake) = transfer::upload();
+        let mut counter = progress.counter();
+        let how = Unpacking::of(Purpose::Mirror(self.removals));
+        let (root, wanted) = (Arc::clone(&self.root), self.wanted.clone());
+        let unpacking = tokio::task::spawn_blocking(move || {
+            let input = coding.decode(intake)?;
+            unpack_wanted(&root, how, wanted.as_deref(), input, &mut counter).map_err(Failure::from)
+        });
+        let (unpacked, ()) = tokio::join!(unpacking, feed.pump(answer.into_body()));
+        unpacked?
+    }
 }

@@ -4,9 +4,11 @@
 //! leaves alone what it has already. Of a larger one the manifest is sent first, and then what the
 //! agent says differs.
 
+mod deltas;
 mod look;
+mod merge;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{collections::HashMap, ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
 use http::{HeaderValue, Method, Request, header};
@@ -31,9 +33,11 @@ use crate::{
         TAR,
         archive::Report,
         coding::Coding,
-        diff::{Change, wire::Plan},
+        delta::Delta,
+        diff::{Change, removes_ignored, wire::Plan},
+        ignore::IgnoreFiles,
         manifest::Node,
-        pack::{PackError, pack, whole},
+        pack::{PackError, Updates, pack_updates, whole},
         removal::guard,
     },
 };
@@ -68,11 +72,15 @@ impl PushArgs {
 /// # Errors
 /// When the directory cannot be read, the agent cannot be reached, or it refuses.
 pub async fn run(client: &Client, args: &PushArgs) -> Result<ExitCode, Failure> {
+    if let Some(base) = args.tree.merge.base(&args.dir)? {
+        return merge::run(client, args, &base).await;
+    }
     let format = Format::from_json_flag(args.tree.json);
     if args.tree.dry_run {
         let push = Push::start(client, args)?;
-        let looked = push.look().await?;
-        return Ok(plan::print(&push.plan(looked).await?.0, args.tree.delete.delete, format)?);
+        let (plan, _) = push.plan(push.look().await?).await?;
+        let spared = push.deltas(&plan.changes).await?.spared_by_path();
+        return Ok(plan::print(&plan, &spared, args.tree.delete.delete, format)?);
     }
     let progress = Progress::start(Direction::Push);
     let report = push(client, args, &progress).await?;
@@ -95,7 +103,11 @@ pub async fn push(
         Looked::Small(entries) if !delete.delete && !args.tree.checksum => {
             let changes: Result<_, FileError> = whole(entries.into_iter().map(Ok)).collect();
             return push
-                .send(changes.map_err(PackError::from)?, Knowledge::Nothing, progress)
+                .send(
+                    (changes.map_err(PackError::from)?, HashMap::new()),
+                    Knowledge::Nothing,
+                    progress,
+                )
                 .await;
         }
         looked => looked,
@@ -112,10 +124,7 @@ pub async fn push(
     }
     let concerned = changes.iter().filter(|change| is_file_of_ours(change)).count();
     let concerned = u64::try_from(concerned).unwrap_or(u64::MAX);
-    let mut report = match changes.is_empty() {
-        true => Report::default(),
-        false => push.send(changes, Knowledge::Differs, progress).await?,
-    };
+    let mut report = push.send_differing(changes, progress).await?;
     report.unchanged += counted.files().saturating_sub(concerned);
     Ok(report)
 }
@@ -133,6 +142,9 @@ enum Knowledge {
     Differs,
 }
 
+/// What is sent: changes, and the deltas of files among them.
+type Sent = (Vec<Change>, HashMap<WorkspacePath, Delta>);
+
 /// A push under way.
 struct Push<'p> {
     client: &'p Client,
@@ -141,6 +153,7 @@ struct Push<'p> {
     tree: Tree,
     coding: Coding,
     deletes: bool,
+    whole_files: bool,
 }
 
 impl<'p> Push<'p> {
@@ -152,6 +165,7 @@ impl<'p> Push<'p> {
             root: open_local(&args.dir)?,
             coding: args.tree.compress.coding(client.endpoint()),
             deletes: args.tree.delete.delete,
+            whole_files: args.tree.whole.applies(client.endpoint()),
         })
     }
 
@@ -162,6 +176,11 @@ impl<'p> Push<'p> {
             .map_err(PackError::from)?)
     }
 
+    /// The `.gitignore` files, where they count.
+    fn ignores(&self) -> Option<IgnoreFiles> {
+        self.tree.options.gitignore.then(|| IgnoreFiles::new(Arc::clone(&self.root)))
+    }
+
     /// Asks what differs.
     async fn plan(&self, looked: Looked) -> Result<(Plan, Counted), Failure> {
         let counted = Counted::default();
@@ -170,17 +189,42 @@ impl<'p> Push<'p> {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.tree.target("/v1/sync/diff", &self.remote, &[]);
         let answer = send(self.client, request, self.coding).await?;
-        Ok((receive_plan(answer).await?, counted))
+        let mut plan = receive_plan(answer).await?;
+        let ignores = self.ignores();
+        plan.changes.retain(|change| !removes_ignored(change, ignores.as_ref()));
+        Ok((plan, counted))
+    }
+
+    /// Sends what differs, large files as deltas, and those whole that are changed meanwhile.
+    async fn send_differing(
+        &self,
+        changes: Vec<Change>,
+        progress: &Progress,
+    ) -> Result<Report, Failure> {
+        if changes.is_empty() {
+            return Ok(Report::default());
+        }
+        let mut deltas = self.deltas(&changes).await?;
+        let bytes: u64 = changes.iter().map(|change| change.entry().node.size()).sum();
+        progress.expect(bytes.saturating_sub(deltas.spared()));
+        let by_path = std::mem::take(&mut deltas.by_path);
+        let mut report = self.send((changes, by_path), Knowledge::Differs, progress).await?;
+        let stale = deltas.stale(&report);
+        report.stale.clear();
+        if !stale.is_empty() {
+            let whole = (stale, HashMap::new());
+            report.add(self.send(whole, Knowledge::Differs, progress).await?);
+        }
+        Ok(report)
     }
 
     async fn send(
         &self,
-        changes: Vec<Change>,
+        changes: Sent,
         knowledge: Knowledge,
         progress: &Progress,
     ) -> Result<Report, Failure> {
         let (outlet, body) = transfer::download();
-        progress.expect(changes.iter().map(|change| change.entry().node.size()).sum());
         let packing = self.start_packing(changes, outlet, progress);
         match self.client.request(self.push_request(knowledge, body)).await {
             Ok(answer) => {
@@ -200,7 +244,7 @@ impl<'p> Push<'p> {
 
     fn start_packing(
         &self,
-        changes: Vec<Change>,
+        (changes, deltas): Sent,
         outlet: Outlet,
         progress: &Progress,
     ) -> JoinHandle<Result<(), PackError>> {
@@ -209,7 +253,8 @@ impl<'p> Push<'p> {
         tokio::task::spawn_blocking(move || {
             let mut encoder = coding.encode(outlet).map_err(PackError::Output)?;
             let changes = changes.into_iter().map(Ok::<_, PackError>);
-            match pack(&root, changes, &mut encoder, &mut counter).map(drop) {
+            let updates = Updates::Deltas(&deltas);
+            match pack_updates(&root, changes, updates, &mut encoder, &mut counter).map(drop) {
                 Ok(()) => encoder.finish().map_err(PackError::Output),
                 Err(error) => {
                     encoder.fail(error.to_string());

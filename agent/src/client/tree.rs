@@ -18,7 +18,7 @@ use workspace_common::{
     client::{Client, Endpoint},
 };
 
-use super::failure::Failure;
+use super::{failure::Failure, merge::MergeArgs};
 use crate::{
     files::{
         FileError, Root, WorkspacePath,
@@ -44,6 +44,9 @@ pub struct TreeArgs {
     /// Leave out what the patterns of a file in the form of a .gitignore say
     #[arg(long, value_name = "FILE")]
     pub exclude_from: Option<PathBuf>,
+    /// Leave out what the .gitignore files of the tree say, at any depth, with git's meaning
+    #[arg(long)]
+    pub gitignore: bool,
     /// Copy .git, node_modules, __pycache__, .venv, venv, .mypy_cache, .pytest_cache, .ruff_cache
     /// and .cache too, which are left out otherwise
     #[arg(long)]
@@ -51,6 +54,9 @@ pub struct TreeArgs {
     /// Compare the contents of files, not their sizes and times
     #[arg(long)]
     pub checksum: bool,
+    /// How large files are sent that the other side has in another form.
+    #[command(flatten)]
+    pub whole: WholeArgs,
     /// Show what would be done, and do nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -60,6 +66,9 @@ pub struct TreeArgs {
     /// What may be removed.
     #[command(flatten)]
     pub delete: DeleteArgs,
+    /// What both sides had.
+    #[command(flatten)]
+    pub merge: MergeArgs,
     /// Whether trees are compressed on the way: auto means over http and not over unix
     #[arg(long, value_enum, default_value = "auto")]
     pub compress: Compress,
@@ -74,6 +83,26 @@ pub struct DeleteArgs {
     /// Remove it even where that is all or more than half of what is there
     #[arg(long, requires = "delete")]
     pub delete_any: bool,
+}
+
+/// How large files are sent that the other side has in another form.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct WholeArgs {
+    /// Send large files whole, not only what of them differs; what happens over unix anyway, where
+    /// it is faster
+    #[arg(long, conflicts_with = "no_whole_file")]
+    pub whole_file: bool,
+    /// Send only what differs of large files; what happens over http anyway
+    #[arg(long)]
+    pub no_whole_file: bool,
+}
+
+impl WholeArgs {
+    /// Whether files are sent whole on the way to this server. To look for what differs reads both
+    /// files and makes the new one all the same: that is worth it where bytes on the way are dear.
+    pub(super) fn applies(self, endpoint: &Endpoint) -> bool {
+        self.whole_file || (matches!(endpoint, Endpoint::Unix(_)) && !self.no_whole_file)
+    }
 }
 
 /// Whether trees are compressed on the way.
@@ -117,7 +146,7 @@ impl Tree {
         patterns.extend(args.exclude.iter().cloned());
         let defaults = if args.no_default_excludes { Defaults::Ignore } else { Defaults::Apply };
         let exclusions = Exclusions::new(&patterns, defaults)?;
-        let options = ScanOptions { exclusions, hashes: args.checksum };
+        let options = ScanOptions { exclusions, gitignore: args.gitignore, hashes: args.checksum };
         Ok(Self { options, patterns, defaults })
     }
 
@@ -132,6 +161,9 @@ impl Tree {
         query.extend(self.patterns.iter().map(|glob| ("exclude", glob.as_bytes())));
         if self.defaults == Defaults::Ignore {
             query.push(("default_excludes", b"false"));
+        }
+        if self.options.gitignore {
+            query.push(("gitignore", b"true"));
         }
         if self.options.hashes {
             query.push(("checksum", b"true"));

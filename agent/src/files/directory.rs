@@ -94,9 +94,9 @@ impl Directory {
         open_real_directory(self.fd()?, name.as_bytes(), DIRECTORY_FLAGS).and_then(Self::from_fd)
     }
 
-    /// Makes a new file that nobody else has, for writing.
+    /// Makes a new file that nobody else has, for writing and reading back.
     pub(super) fn create_new(&self, name: Name<'_>, mode: u32) -> Result<File> {
-        let flags = OFlags::WRONLY
+        let flags = OFlags::RDWR
             | OFlags::CREATE
             | OFlags::EXCL
             | OFlags::NOFOLLOW

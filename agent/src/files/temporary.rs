@@ -13,7 +13,7 @@
 
 use std::{
     fs::File,
-    io::{self, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
 };
 
 use rustix::{
@@ -81,6 +81,18 @@ impl<'d> TemporaryFile<'d> {
         Ok(())
     }
 
+    /// Appends so many bytes of `source` from this place on, or what is there of them; the kernel
+    /// copies, and shares blocks where the file system can.
+    pub fn copy_from(&mut self, mut source: &File, from: u64, length: u64) -> io::Result<u64> {
+        source.seek(SeekFrom::Start(from))?;
+        io::copy(&mut source.take(length), &mut self.file)
+    }
+
+    /// The same file, to read back what was written.
+    pub fn reader(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Makes the file as long as it was written, holes included.
     pub fn end_here(&mut self) -> io::Result<()> {
         let end = self.file.stream_position()?;
@@ -92,10 +104,10 @@ impl<'d> TemporaryFile<'d> {
         rustix::fs::fdatasync(&self.file)
     }
 
-    /// The same, but with `EXIST` where something has the name.
-    pub fn publish_new(self, name: Name<'_>) -> Result<()> {
-        let own = Name::parse(self.name.as_bytes()).map_err(|_reason| Errno::INVAL)?;
-        self.directory.rename_new(own, self.directory, name)
+    /// Keeps the file under its temporary name, for whoever gives it its own later.
+    pub fn keep(mut self) -> String {
+        // Dropping `self` afterwards finds no name to remove.
+        std::mem::take(&mut self.name)
     }
 
     /// Gives the file its name. What had the name before is gone, unless it is a directory, which
@@ -104,6 +116,12 @@ impl<'d> TemporaryFile<'d> {
         // Dropping `self` afterwards finds nothing to remove under the temporary name.
         self.directory
             .rename(Name::parse(self.name.as_bytes()).map_err(|_reason| Errno::INVAL)?, name)
+    }
+
+    /// The same, but with `EXIST` where something has the name.
+    pub fn publish_new(self, name: Name<'_>) -> Result<()> {
+        let own = Name::parse(self.name.as_bytes()).map_err(|_reason| Errno::INVAL)?;
+        self.directory.rename_new(own, self.directory, name)
     }
 }
 
@@ -130,14 +148,28 @@ pub fn replace_with_symlink(
     name: Name<'_>,
     modified: FileTime,
 ) -> Result<()> {
-    let (temporary, ()) = with_fresh_name(|fresh| directory.make_symlink(target, fresh))?;
+    let temporary = make_temporary_symlink(directory, target, modified)?;
     let fresh = Name::parse(temporary.as_bytes()).map_err(|_reason| Errno::INVAL)?;
-    let renamed =
-        directory.set_modified(fresh, modified).and_then(|()| directory.rename(fresh, name));
+    let renamed = directory.rename(fresh, name);
     if renamed.is_err() {
         remove_quietly(directory, &temporary);
     }
     renamed
+}
+
+/// Makes a link under a temporary name, for whoever gives it its own later.
+pub fn make_temporary_symlink(
+    directory: &Directory,
+    target: &[u8],
+    modified: FileTime,
+) -> Result<String> {
+    let (temporary, ()) = with_fresh_name(|fresh| directory.make_symlink(target, fresh))?;
+    let fresh = Name::parse(temporary.as_bytes()).map_err(|_reason| Errno::INVAL)?;
+    let timed = directory.set_modified(fresh, modified);
+    if timed.is_err() {
+        remove_quietly(directory, &temporary);
+    }
+    timed.map(|()| temporary)
 }
 
 fn with_fresh_name<T>(mut make: impl FnMut(Name<'_>) -> Result<T>) -> Result<(String, T)> {
@@ -152,7 +184,8 @@ fn with_fresh_name<T>(mut make: impl FnMut(Name<'_>) -> Result<T>) -> Result<(St
     }
 }
 
-fn remove_quietly(directory: &Directory, name: &str) {
+/// Removes what has a temporary name, if it is there.
+pub fn remove_quietly(directory: &Directory, name: &str) {
     let Ok(name) = Name::parse(name.as_bytes()) else { return };
     match directory.remove_file(name) {
         Ok(()) | Err(Errno::NOENT) => {}

@@ -31,6 +31,12 @@ pub const REMOVED_KEY: &str = "WORKSPACE.removed";
 pub const KEPT_KEY: &str = "WORKSPACE.kept";
 /// Our own keyword in extended headers: the file has holes, so long zeros are to become holes again.
 pub const SPARSE_KEY: &str = "WORKSPACE.sparse";
+/// Our own keyword in extended headers: the content is a delta, and makes a file of so many bytes out
+/// of the one that the receiver has.
+pub const DELTA_KEY: &str = "WORKSPACE.delta";
+/// Our own keyword in global headers: a large file that the receiver has in another form, and may ask
+/// for by a call of its own.
+pub const DEFERRED_KEY: &str = "WORKSPACE.deferred";
 /// Skipped entries that are kept by name; beyond it they are only counted.
 pub const MAX_SKIPPED_NAMES: usize = 1000;
 
@@ -54,6 +60,13 @@ pub enum MemberKind {
     File(u64),
     /// A regular file with holes, of this many bytes with them.
     Sparse(u64),
+    /// A regular file of `size` bytes, as a delta of `encoded` bytes.
+    Delta {
+        /// Bytes of the file that it makes.
+        size: u64,
+        /// Bytes of content in the archive.
+        encoded: u64,
+    },
     /// A regular file whose content the receiver has already.
     Kept,
     /// A directory.
@@ -71,6 +84,9 @@ pub enum ArchiveFault {
     /// A hard link.
     #[error("it is a hard link; pack hard-linked files as copies (tar --hard-dereference)")]
     HardLink,
+    /// A delta that is none.
+    #[error("it is a delta that makes no file of the size that it says")]
+    BadDelta,
     /// A device or FIFO.
     #[error("it is a device or FIFO, which are never made from an archive")]
     Special,
@@ -86,6 +102,9 @@ pub enum ArchiveFault {
     /// A note of a removal, in an archive that is to be unpacked plainly.
     #[error("it is a note to remove an entry, which nobody asked for here")]
     Removal,
+    /// A note of a file that is kept back, in an archive that is to be unpacked plainly.
+    #[error("it is a note of a file that is kept back, which nobody asked for here")]
+    Deferred,
     /// A directory or link that has content.
     #[error("it is a directory or link, and yet has content")]
     UnexpectedContent,
@@ -211,6 +230,9 @@ pub struct Report {
     pub symlinks: u64,
     /// Bytes of content.
     pub bytes: u64,
+    /// Bytes of files that are not among them, because the receiver had them.
+    #[serde(default)]
+    pub spared: u64,
     /// Files that the receiver had already, content, mode and time; they are not counted elsewhere.
     #[serde(default)]
     pub unchanged: u64,
@@ -224,6 +246,18 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     /// How many were left out altogether.
     pub skipped_total: u64,
+    /// Files that a delta did not fit, because they were changed meanwhile: they are as they were,
+    /// and have to be sent whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stale: Vec<String>,
+    /// Where a file or link was to stand, and a directory stands that holds what was left out; the
+    /// first thousand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked: Vec<String>,
+    /// What was changed on the receiving side since it was decided to replace it, and stays; the
+    /// first thousand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub raced: Vec<String>,
 }
 
 impl Report {
@@ -232,6 +266,41 @@ impl Report {
         if self.skipped.len() < MAX_SKIPPED_NAMES {
             self.skipped.push(Skipped { path: printable(path), kind });
         }
+    }
+
+    pub(super) fn add_stale(&mut self, path: &[u8]) {
+        if self.stale.len() < MAX_SKIPPED_NAMES {
+            self.stale.push(printable(path));
+        }
+    }
+
+    pub(super) fn add_blocked(&mut self, path: &[u8]) {
+        if self.blocked.len() < MAX_SKIPPED_NAMES {
+            self.blocked.push(printable(path));
+        }
+    }
+
+    pub(super) fn add_raced(&mut self, path: &[u8]) {
+        if self.raced.len() < MAX_SKIPPED_NAMES {
+            self.raced.push(printable(path));
+        }
+    }
+
+    /// Adds what another transfer moved.
+    pub fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.directories += other.directories;
+        self.symlinks += other.symlinks;
+        self.bytes += other.bytes;
+        self.spared += other.spared;
+        self.unchanged += other.unchanged;
+        self.touched += other.touched;
+        self.removed += other.removed;
+        self.skipped.extend(other.skipped);
+        self.skipped_total += other.skipped_total;
+        self.stale.extend(other.stale);
+        self.blocked.extend(other.blocked);
+        self.raced.extend(other.raced);
     }
 
     /// Everything but directories, links and skipped entries; for limits and progress.

@@ -24,7 +24,7 @@ use super::{
     compare::{end, lines_response},
     diff::{Changes, Criterion, Diff, changes, wire::ChangeWriter},
     manifest::{Entry, scan::Scan},
-    pack::PackError,
+    pack::{PackError, Updates},
     pull::send,
     selection::Selection,
 };
@@ -92,7 +92,7 @@ pub(super) async fn pull_since(
     let named = HeaderValue::from_str(&next.to_string());
     tokio::task::spawn_blocking(move || {
         let (found, recorder) = compare(Arc::clone(&root), &watched, before);
-        if send(&root, found, coding, outlet) {
+        if send(&root, found, Updates::Whole, (coding, outlet)) {
             cursors.keep(&next, watched, recorder.finish());
             cursors.note_progress();
         }

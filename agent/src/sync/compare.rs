@@ -18,7 +18,9 @@ use workspace_common::{
 use super::{
     SyncContext,
     coding::Coding,
-    diff::{Criterion, Diff, changes, wire::ChangeWriter},
+    diff::{Criterion, Diff, changes, removes_ignored, wire::ChangeWriter},
+    exchange::{begun, exchange},
+    ignore::IgnoreFiles,
     manifest::{
         Entry,
         scan::Scan,
@@ -48,7 +50,7 @@ pub(super) async fn manifest(
         end(write_manifest(entries, &mut outlet), outlet);
         drop(place);
     });
-    Ok(lines_response(body))
+    Ok(lines_response(begun(body).await?))
 }
 
 /// Which side is made like the other.
@@ -77,7 +79,7 @@ where
 {
     let (head, manifest) = request.into_parts();
     match Comparison::prepare(context, &head).await {
-        Ok(comparison) => Ok(comparison.answer(manifest)),
+        Ok(comparison) => comparison.answer(manifest).await,
         Err(problem) => {
             transfer::discard(manifest).await;
             Err(problem)
@@ -111,7 +113,7 @@ impl Comparison {
         Ok(Self { selection, direction, ours, coding, place: context.transfers.begin()? })
     }
 
-    fn answer<B>(self, manifest: B) -> Response<Body>
+    async fn answer<B>(self, manifest: B) -> Result<Response<Body>, Problem>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
     {
@@ -125,7 +127,7 @@ impl Comparison {
             end(written, outlet);
             drop(place);
         });
-        lines_response(transfer::exchange(feed, manifest, body))
+        Ok(lines_response(exchange(feed, manifest, body).await?))
     }
 }
 
@@ -137,18 +139,25 @@ fn compare(
     output: &mut impl Write,
 ) -> Result<(), BoxError> {
     let criterion = selection.criterion();
+    // Of what the client ignores, the client knows.
+    let ignores = match (&ours, direction) {
+        (Some(root), Direction::Pull) if selection.options.gitignore => {
+            Some(IgnoreFiles::new(Arc::clone(root)))
+        }
+        _ => None,
+    };
     let ours = ours.map(|root| Scan::new(root, selection.options.clone())).into_iter().flatten();
     let theirs = ManifestReader::new(theirs);
     match direction {
-        Direction::Push => write_changes(theirs, ours, criterion, output),
-        Direction::Pull => write_changes(ours, theirs, criterion, output),
+        Direction::Push => write_changes(theirs, ours, (criterion, ignores), output),
+        Direction::Pull => write_changes(ours, theirs, (criterion, ignores), output),
     }
 }
 
 fn write_changes<S, T, SE, TE>(
     source: S,
     target: T,
-    criterion: Criterion,
+    (criterion, ignores): (Criterion, Option<IgnoreFiles>),
     output: &mut impl Write,
 ) -> Result<(), BoxError>
 where
@@ -159,7 +168,10 @@ where
     let mut found = changes::<_, _, PackError>(Diff::new(source, target, criterion));
     let mut writer = ChangeWriter::new(output);
     for change in found.by_ref() {
-        writer.append(&change?)?;
+        let change = change?;
+        if !removes_ignored(&change, ignores.as_ref()) {
+            writer.append(&change)?;
+        }
     }
     writer.finish(found.target_entries())?;
     Ok(())
@@ -191,7 +203,7 @@ pub(super) fn end(written: Result<(), BoxError>, outlet: transfer::Outlet) {
         }
         Err(error) => {
             if !error.is::<io::Error>() {
-                tracing::warn!(%error, "an answer was cut");
+                tracing::debug!(%error, "an answer could not be made");
             }
             outlet.fail(error);
         }

@@ -7,8 +7,11 @@ pub mod wire;
 
 use std::{cmp::Ordering, fmt, iter::Peekable, marker::PhantomData};
 
-use super::manifest::{Entry, Node, order};
-use crate::files::WorkspacePath;
+use super::{
+    ignore::IgnoreFiles,
+    manifest::{Entry, Node, order},
+};
+use crate::files::{WorkspacePath, metadata::Kind};
 
 /// When two files of the same kind count as the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +52,17 @@ impl Change {
             | Self::Skip(entry) => entry,
         }
     }
+}
+
+/// Whether this is the removal of something that `ignores`, of the source, leave out: what is not
+/// looked at is not missing.
+pub fn removes_ignored(change: &Change, ignores: Option<&IgnoreFiles>) -> bool {
+    let Change::Remove(entry) = change else { return false };
+    let kind = match entry.node {
+        Node::Directory => Kind::Directory,
+        Node::File { .. } | Node::Symlink(_) | Node::Skipped(_) => Kind::File,
+    };
+    ignores.is_some_and(|ignores| ignores.exclude_with_parents(&entry.path, kind))
 }
 
 /// What one step has found.

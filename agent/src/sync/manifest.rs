@@ -12,7 +12,10 @@ pub mod wire;
 use std::cmp::Ordering;
 
 use super::archive::SkipReason;
-use crate::files::{WorkspacePath, metadata::FileTime};
+use crate::files::{
+    WorkspacePath,
+    metadata::{FileTime, Kind, Metadata},
+};
 use hash::ContentHash;
 
 /// One entry.
@@ -30,6 +33,21 @@ pub struct Entry {
     /// of its last change of any kind, which no program can set. Known where the tree was scanned,
     /// and not part of what is sent; zero for what is unknown, or changed a moment ago.
     pub stamp: u64,
+}
+
+impl Entry {
+    /// Whether what has these metadata is this entry still, as far as they tell.
+    pub fn looks_like(&self, there: &Metadata) -> bool {
+        match &self.node {
+            Node::File { size, .. } => {
+                let same = self.modified == there.modified && self.mode == there.mode;
+                there.kind == Kind::File && there.size == *size && same
+            }
+            Node::Directory => there.kind == Kind::Directory,
+            Node::Symlink(_) => there.kind == Kind::Symlink && there.modified == self.modified,
+            Node::Skipped(_) => false,
+        }
+    }
 }
 
 /// What an entry is, with what that kind has.

@@ -7,16 +7,20 @@
 //! permission.
 
 mod large;
+mod patch;
 
 use std::{
     fs::File,
     io::{self, Read, Write},
 };
 
+use http::StatusCode;
 use rustix::io::Errno;
+use workspace_common::problem::Problem;
 
 use super::{
     archive::{Member, MemberKind, Report, SkipReason, writer::ArchiveWriter},
+    delta::wire::ChunksError,
     diff::Change,
     manifest::{Entry, Node, wire::ManifestError},
 };
@@ -24,6 +28,8 @@ use crate::files::{
     FileError, FileErrorKind, Root, WorkspacePath, directory::Directory, metadata::Metadata,
     resolve::Links, transfer::CHUNK,
 };
+
+pub use patch::Updates;
 
 /// Why a tree could not be packed.
 #[derive(Debug, thiserror::Error)]
@@ -34,9 +40,31 @@ pub enum PackError {
     /// The manifest of the other side, which decides what is packed, is refused or cut.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The list of chunks of the other side, which decides what is sent of a file, is refused or cut.
+    #[error(transparent)]
+    Chunks(#[from] ChunksError),
     /// The archive could not be written: whoever receives it is gone.
     #[error("the archive could not be sent: {0}")]
     Output(io::Error),
+}
+
+impl From<PackError> for Problem {
+    fn from(error: PackError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PackError::File(error) => error.into(),
+            PackError::Manifest(ManifestError::Line { .. }) => {
+                Self::bad_request("bad_manifest", detail)
+            }
+            PackError::Manifest(ManifestError::Cut(_) | ManifestError::Stream(_)) => {
+                Self::bad_request("manifest_cut", detail)
+            }
+            PackError::Chunks(_) => Self::bad_request("bad_chunks", detail),
+            PackError::Output(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+            }
+        }
+    }
 }
 
 /// All entries of a scan as changes, for a receiver that has none of them.
@@ -62,9 +90,24 @@ pub fn pack<W: Write, E: Into<PackError>>(
     output: W,
     progress: &mut dyn FnMut(&Report),
 ) -> Result<(W, Report), PackError> {
+    pack_updates(root, changes, Updates::Whole, output, progress)
+}
+
+/// Like [`pack`], with a way to send files that the receiver has in another form.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_updates<W: Write, E: Into<PackError>>(
+    root: &Root,
+    changes: impl Iterator<Item = Result<Change, E>>,
+    updates: Updates<'_>,
+    output: W,
+    progress: &mut dyn FnMut(&Report),
+) -> Result<(W, Report), PackError> {
     let mut packer = Packer {
         root,
         parent: None,
+        updates,
         archive: ArchiveWriter::new(output),
         report: Report::default(),
         buffer: vec![0; CHUNK],
@@ -82,6 +125,7 @@ struct Packer<'p, W> {
     root: &'p Root,
     /// The directory of the last entry: the next one is mostly in the same.
     parent: Option<(WorkspacePath, Directory)>,
+    updates: Updates<'p>,
     archive: ArchiveWriter<W>,
     report: Report,
     buffer: Vec<u8>,
@@ -91,6 +135,7 @@ struct Packer<'p, W> {
 impl<W: Write> Packer<'_, W> {
     fn take(&mut self, change: &Change) -> Result<(), PackError> {
         let packed = match change {
+            Change::Update(entry) if self.updates.defers(entry) => self.defer(entry),
             Change::Create(entry) | Change::Update(entry) => self.append(entry),
             Change::Touch(entry) if matches!(entry.node, Node::File { .. }) => {
                 self.append_kept(entry)
@@ -143,6 +188,9 @@ impl<W: Write> Packer<'_, W> {
     }
 
     fn append_file(&mut self, path: &WorkspacePath) -> Result<(), PackError> {
+        if self.append_delta(path)? {
+            return Ok(());
+        }
         let (mut file, metadata) = self.open(path)?;
         // Most files fit the buffer: their size is then what was read, whatever happens meanwhile.
         let first = self.fill_buffer(path, &mut file)?;

@@ -13,12 +13,15 @@ use super::{
     SyncContext, TAR,
     changes::{cursors::Cursors, pull_since},
     coding::{Coding, Encoder},
-    diff::{Change, Criterion, Diff, changes},
+    delta::HEADER,
+    diff::{Change, Criterion, Diff, changes, removes_ignored},
+    exchange::{begun, exchange},
+    ignore::IgnoreFiles,
     manifest::{
         scan::{Scan, ScanOptions},
         wire::ManifestReader,
     },
-    pack::{PackError, pack, whole},
+    pack::{PackError, Updates, pack_updates, whole},
     selection::Selection,
 };
 use crate::files::{Root, blocking, query::Query, transfer};
@@ -42,12 +45,12 @@ pub(super) async fn all(
     let place = context.transfers.begin()?;
     tokio::task::spawn_blocking(move || {
         let entries = Scan::new(Arc::clone(&source), selection.options);
-        if send(&source, whole(entries), coding, outlet) {
+        if send(&source, whole(entries), Updates::Whole, (coding, outlet)) {
             cursors.note_pull(&path);
         }
         drop(place);
     });
-    Ok(tar_response(coding, body))
+    Ok(tar_response(coding, begun(body).await?))
 }
 
 /// What differs from the client's.
@@ -60,7 +63,7 @@ where
 {
     let (head, manifest) = request.into_parts();
     match Differing::prepare(context, &head).await {
-        Ok(differing) => Ok(differing.answer(manifest)),
+        Ok(differing) => differing.answer(manifest).await,
         Err(problem) => {
             transfer::discard(manifest).await;
             Err(problem)
@@ -77,6 +80,8 @@ struct Differing {
     theirs: Coding,
     /// Of the answer.
     ours: Coding,
+    /// Whether large files that the client has in another form are kept back.
+    defers: bool,
     cursors: Arc<Cursors>,
     place: OwnedSemaphorePermit,
 }
@@ -93,12 +98,13 @@ impl Differing {
             delete,
             theirs: Coding::of_body(&head.headers)?,
             ours: Coding::wanted(&head.headers),
+            defers: head.headers.contains_key(HEADER),
             cursors: Arc::clone(&context.cursors),
             place: context.transfers.begin()?,
         })
     }
 
-    fn answer<B>(self, manifest: B) -> Response<Body>
+    async fn answer<B>(self, manifest: B) -> Result<Response<Body>, Problem>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
     {
@@ -106,7 +112,7 @@ impl Differing {
         let (outlet, body) = transfer::download();
         let ours = self.ours;
         tokio::task::spawn_blocking(move || self.send(intake, outlet));
-        tar_response(ours, transfer::exchange(feed, manifest, body))
+        Ok(tar_response(ours, exchange(feed, manifest, body).await?))
     }
 
     fn send(self, intake: transfer::Intake, outlet: transfer::Outlet) {
@@ -116,9 +122,14 @@ impl Differing {
         };
         let Selection { path, options } = &self.selection;
         let found = against(&self.source, options.clone(), theirs, self.selection.criterion());
-        let wanted =
-            |change: &Result<Change, _>| self.delete || !matches!(change, Ok(Change::Remove(_)));
-        if send(&self.source, found.filter(wanted), self.ours, outlet) {
+        let ignores = options.gitignore.then(|| IgnoreFiles::new(Arc::clone(&self.source)));
+        let wanted = |change: &Result<Change, _>| match change {
+            Ok(Change::Remove(_)) if !self.delete => false,
+            Ok(change) => !removes_ignored(change, ignores.as_ref()),
+            Err(_) => true,
+        };
+        let updates = if self.defers { Updates::Deferred } else { Updates::Whole };
+        if send(&self.source, found.filter(wanted), updates, (self.ours, outlet)) {
             self.cursors.note_pull(path);
         }
         drop(self.place);
@@ -144,7 +155,7 @@ pub(super) async fn source(
     Ok(Arc::new(blocking(move || root.subroot(&path)).await??))
 }
 
-fn tar_response(coding: Coding, body: Body) -> Response<Body> {
+pub(super) fn tar_response(coding: Coding, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(TAR));
     coding.declare(response.headers_mut());
@@ -155,8 +166,8 @@ fn tar_response(coding: Coding, body: Body) -> Response<Body> {
 pub(super) fn send<E: Into<PackError>>(
     source: &Root,
     found: impl Iterator<Item = Result<Change, E>>,
-    coding: Coding,
-    outlet: transfer::Outlet,
+    updates: Updates<'_>,
+    (coding, outlet): (Coding, transfer::Outlet),
 ) -> bool {
     let mut encoder = match coding.encode(outlet) {
         Ok(encoder) => encoder,
@@ -166,7 +177,7 @@ pub(super) fn send<E: Into<PackError>>(
             return false;
         }
     };
-    let packed = pack(source, found, &mut encoder, &mut |_| {}).map(drop);
+    let packed = pack_updates(source, found, updates, &mut encoder, &mut |_| {}).map(drop);
     finish(encoder, packed)
 }
 

@@ -14,7 +14,6 @@ use super::{
     SyncContext, TAR,
     archive::Report,
     coding::Coding,
-    removal::remove_listed,
     unpack::{Purpose, Removals, Same, UnpackError, Unpacking, unpack},
 };
 use crate::files::{Root, WorkspacePath, blocking, json_response, query::Query, transfer};
@@ -57,9 +56,8 @@ fn receive(
     unpacking: Unpacking,
     input: impl std::io::Read,
 ) -> Result<Report, UnpackError> {
-    let mut unpacked = unpack(target, unpacking, input, &mut |_| {})?;
-    unpacked.report.removed = remove_listed(target, unpacked.removals)?;
-    Ok(unpacked.report)
+    let unpacked = unpack(target, unpacking, input, &mut |_| {})?;
+    Ok(unpacked.settle(target)?)
 }
 
 fn parse(

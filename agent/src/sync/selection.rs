@@ -19,7 +19,7 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Takes `path`, `exclude`, `default_excludes` and `checksum`.
+    /// Takes `path`, `exclude`, `default_excludes`, `gitignore` and `checksum`.
     ///
     /// # Errors
     /// When one of them is malformed.
@@ -28,12 +28,13 @@ impl Selection {
         let patterns = query.take_all("exclude");
         let defaults = query.take_flag("default_excludes", true)?;
         let hashes = query.take_flag("checksum", false)?;
+        let gitignore = query.take_flag("gitignore", false)?;
         let patterns: Vec<_> =
             patterns.iter().map(|bytes| String::from_utf8_lossy(bytes)).collect();
         let defaults = if defaults { Defaults::Apply } else { Defaults::Ignore };
         let exclusions = Exclusions::new(&patterns, defaults)
             .map_err(|error| Problem::bad_request("bad_exclude", error.to_string()))?;
-        Ok(Self { path, options: ScanOptions { exclusions, hashes } })
+        Ok(Self { path, options: ScanOptions { exclusions, gitignore, hashes } })
     }
 
     /// What makes two files the same.

@@ -30,7 +30,7 @@ fn everything() -> Exclusions {
 fn pack_directory(directory: &Path, exclusions: &Exclusions) -> (Vec<u8>, Report) {
     let root = Root::open(directory).unwrap();
     let root = Arc::new(root);
-    let options = ScanOptions { exclusions: exclusions.clone(), hashes: false };
+    let options = ScanOptions { exclusions: exclusions.clone(), gitignore: false, hashes: false };
     let entries = pack::whole(Scan::new(Arc::clone(&root), options));
     pack::pack(&root, entries, Vec::new(), &mut |_| {}).unwrap()
 }
@@ -333,7 +333,8 @@ async fn a_push_is_answered_with_what_was_done_and_a_pull_brings_it_back() {
     let (status, answer) = call(Method::POST, "push?path=in/here", full(bytes.clone())).await;
     assert_eq!(status, 200);
     let expected = serde_json::json!({
-        "files": 2, "directories": 0, "symlinks": 0, "bytes": 14, "unchanged": 0, "touched": 0,
+        "files": 2, "directories": 0, "symlinks": 0, "bytes": 14, "spared": 0, "unchanged": 0,
+        "touched": 0,
         "removed": 0, "skipped": [], "skipped_total": 0
     });
     assert_eq!(json(&answer), expected);
@@ -353,10 +354,91 @@ async fn a_push_is_answered_with_what_was_done_and_a_pull_brings_it_back() {
         (Method::GET, "pull?path=none", empty(), 404, "not_found"),
         (Method::GET, "pull?exclude=a%5Bb", empty(), 400, "bad_exclude"),
         (Method::GET, "other", empty(), 404, "no_such_endpoint"),
+        (Method::POST, "diff", empty(), 400, "manifest_cut"),
+        (Method::POST, "diff?direction=pull", full("x\n"), 400, "bad_manifest"),
+        (Method::POST, "pull", full("{\"path\":\"a\"}\n"), 400, "bad_manifest"),
+        (Method::POST, "pull?path=in", empty(), 400, "manifest_cut"),
+        (Method::POST, "delta?path=in/here&file=a", empty(), 400, "bad_chunks"),
+        (Method::GET, "chunks?path=in/here&file=none", empty(), 404, "not_found"),
     ] {
         let (got, answer) = call(method, target, body).await;
         assert_eq!((got, json(&answer)["code"].as_str()), (status, Some(code)), "{target}");
     }
+}
+
+/// An archive in which a file is to stand where a directory is.
+fn replacing(notes: &[&str]) -> Vec<u8> {
+    let mut writer = archive::writer::ArchiveWriter::new(Vec::new());
+    let kind = archive::MemberKind::File(3);
+    let modified = FileTime { seconds: 1, nanoseconds: 0 };
+    let member = archive::Member { path: b"d".to_vec(), kind, mode: 0o644, modified };
+    writer.append_small_file(&member, b"new").unwrap();
+    for path in notes {
+        writer.append_removed(path.as_bytes()).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+#[test]
+fn a_file_replaces_a_directory_only_when_all_of_it_was_to_go() {
+    for (noted, there) in [(&["d/x", "d/s", "d/s/y"][..], false), (&["d/x"], true)] {
+        let target = tempfile::tempdir().unwrap();
+        let at = |path: &str| target.path().join(path);
+        fs::create_dir_all(at("d/s")).unwrap();
+        fs::write(at("d/x"), "").unwrap();
+        fs::write(at("d/s/y"), "excluded, or made meanwhile").unwrap();
+        let root = Root::open(target.path()).unwrap();
+        let before = fs::metadata(target.path()).unwrap().modified().unwrap();
+        let how = Unpacking::of(Purpose::Mirror(unpack::Removals::Collect));
+        let unpacked = unpack::unpack(&root, how, &*replacing(noted), &mut |_| {}).unwrap();
+        assert!(at("d/x").exists(), "it was removed before anybody judged");
+        let report = unpacked.settle(&root).unwrap();
+        assert_eq!(at("d/s/y").exists(), there);
+        assert_eq!((report.files, report.blocked.len()), if there { (0, 1) } else { (1, 0) });
+        assert_eq!(at("d").is_file(), !there);
+        assert_eq!(fs::read_dir(target.path()).unwrap().count(), 1, "something was left behind");
+        assert_eq!(fs::metadata(target.path()).unwrap().modified().unwrap(), before);
+    }
+}
+
+#[test]
+fn what_waits_for_its_place_goes_with_a_transfer_that_fails_or_is_refused() {
+    let target = tempfile::tempdir().unwrap();
+    fs::create_dir(target.path().join("d")).unwrap();
+    let root = Root::open(target.path()).unwrap();
+    let bytes = replacing(&["d/x"]);
+    let how = Unpacking::of(Purpose::Mirror(unpack::Removals::Collect));
+    unpack::unpack(&root, how, &bytes[..bytes.len() - 512], &mut |_| {}).unwrap_err();
+    assert_eq!(fs::read_dir(target.path()).unwrap().count(), 1);
+    unpack::unpack(&root, how, &*bytes, &mut |_| {}).unwrap().discard(&root);
+    assert_eq!(fs::read_dir(target.path()).unwrap().count(), 1);
+    assert!(target.path().join("d").is_dir());
+}
+
+#[test]
+fn what_is_not_wanted_or_was_changed_meanwhile_stays() {
+    let target = tempfile::tempdir().unwrap();
+    let at = |path: &str| target.path().join(path);
+    for name in ["changed", "kept", "unwanted"] {
+        fs::write(at(name), "old").unwrap();
+    }
+    let root = Arc::new(Root::open(target.path()).unwrap());
+    let options = ScanOptions { exclusions: everything(), gitignore: false, hashes: false };
+    let scan = Scan::new(Arc::clone(&root), options).map(Result::unwrap);
+    let mut wanted: unpack::Wanted = scan.map(|entry| (entry.path.clone(), Some(entry))).collect();
+    let path = |text: &str| crate::files::WorkspacePath::parse(text.as_bytes()).unwrap();
+    wanted.remove(&path("unwanted"));
+    wanted.insert(path("come"), None);
+    wanted.insert(path("new"), None);
+    fs::write(at("changed"), "changed meanwhile").unwrap();
+    fs::write(at("come"), "has come meanwhile").unwrap();
+    let names = ["changed", "come", "kept", "new", "unwanted"];
+    let bytes = archive(&names.map(file));
+    let how = Unpacking::of(Purpose::Mirror(unpack::Removals::Ignore));
+    let unpacked = unpack::unpack_wanted(&root, how, Some(&wanted), &*bytes, &mut |_| {}).unwrap();
+    let texts = names.map(|name| fs::read_to_string(at(name)).unwrap());
+    assert_eq!(texts, ["changed meanwhile", "has come meanwhile", "hostile", "hostile", "old"]);
+    assert_eq!(unpacked.report.raced, ["changed", "come"]);
 }
 
 #[test]

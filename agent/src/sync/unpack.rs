@@ -9,12 +9,19 @@
 //! Kept are content, permission bits (without set-uid, set-gid and sticky), modification times, and
 //! the holes of files that the sender says have some. Not kept are owners, access times and extended
 //! attributes. Nothing is removed here, except what a member of the same name replaces, and a
-//! directory is only replaced by a directory; notes of removals are handed to the caller, who
-//! judges them as a whole.
+//! directory is only replaced by a directory; notes of removals, and what is to stand in the place of
+//! a directory, are handed to the caller, who judges them as a whole and has them done by
+//! [`Unpacked::settle`], or not.
 //!
 //! Directories get their mode and time when the archive leaves them, as depth-first archives do
 //! (all common programs write such): in another order the content is right and their times may not
 //! be.
+
+mod error;
+mod how;
+mod notes;
+mod patch;
+mod replace;
 
 use std::{
     collections::HashSet,
@@ -22,9 +29,7 @@ use std::{
     io::Read,
 };
 
-use http::StatusCode;
 use rustix::io::Errno;
-use workspace_common::problem::Problem;
 
 use super::archive::{
     ArchiveFault, Member, MemberKind, ReadError, Report,
@@ -35,81 +40,15 @@ use crate::files::{
     directory::Directory,
     metadata::{FileTime, Kind},
     path::PathError,
-    remove::{Reach, remove_from},
     resolve::Links,
-    temporary::{TemporaryFile, replace_with_symlink},
+    temporary::TemporaryFile,
     transfer::CHUNK,
 };
-
-/// How much an archive may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Most members. Each costs eight bytes of memory while the archive is unpacked.
-    pub max_entries: u64,
-    /// Most bytes of content in all.
-    pub max_bytes: u64,
-}
-
-impl Default for Limits {
-    /// Two million entries, and as many bytes as the disk takes.
-    fn default() -> Self {
-        Self { max_entries: 2_000_000, max_bytes: u64::MAX }
-    }
-}
-
-/// What an archive is taken for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// An archive of any program: each of its members is written. Notes of removals are refused.
-    Archive,
-    /// What makes this tree the same as the sender's: directories keep their times when entries in
-    /// them change.
-    Mirror(Removals),
-}
-
-/// What becomes of a file whose size, mode and time are those of the file that is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Same {
-    /// It is written: the sender knows that it differs, or does not want to rely on that.
-    Write,
-    /// It is left alone: the sender has not asked what is there.
-    LeaveAlone,
-}
-
-/// What becomes of notes of removals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removals {
-    /// They are passed over: nobody asked for them.
-    Ignore,
-    /// They are collected, and a directory may be replaced by a file.
-    Collect,
-}
-
-/// How an archive is unpacked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unpacking {
-    /// What it is taken for.
-    pub purpose: Purpose,
-    /// What becomes of files that look the same.
-    pub same: Same,
-    /// How much it may hold.
-    pub limits: Limits,
-}
-
-impl Unpacking {
-    /// For this purpose, with the default limits.
-    pub fn of(purpose: Purpose) -> Self {
-        Self { purpose, same: Same::Write, limits: Limits::default() }
-    }
-
-    fn mirrors(self) -> bool {
-        matches!(self.purpose, Purpose::Mirror(_))
-    }
-
-    fn removes(self) -> bool {
-        self.purpose == Purpose::Mirror(Removals::Collect)
-    }
-}
+pub use error::UnpackError;
+pub use how::{Limits, Purpose, Removals, Same, Unpacking};
+pub use notes::Wanted;
+pub use replace::Replacement;
+use replace::Replacing;
 
 /// What came of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -118,41 +57,10 @@ pub struct Unpacked {
     pub report: Report,
     /// What the sender wants removed, and still is there.
     pub removals: Vec<WorkspacePath>,
-}
-
-/// Why an archive was not unpacked whole. What came before the failing entry stays.
-#[derive(Debug, thiserror::Error)]
-pub enum UnpackError {
-    /// The archive is refused or cut.
-    #[error(transparent)]
-    Archive(#[from] ReadError),
-    /// An entry could not be made.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// More members than allowed.
-    #[error("the archive has more than {0} entries; the limit was reached at '{1}'")]
-    TooManyEntries(u64, WorkspacePath),
-    /// More content than allowed.
-    #[error("the archive has more than {0} bytes of content; the limit was reached at '{1}'")]
-    TooManyBytes(u64, WorkspacePath),
-}
-
-impl From<UnpackError> for Problem {
-    fn from(error: UnpackError) -> Self {
-        let detail = error.to_string();
-        match error {
-            UnpackError::File(error) => error.into(),
-            UnpackError::Archive(ReadError::Truncated(_) | ReadError::Stream(_)) => {
-                Self::bad_request("archive_cut", detail)
-            }
-            UnpackError::Archive(ReadError::Refused { .. }) => {
-                Self::bad_request("bad_archive", detail)
-            }
-            UnpackError::TooManyEntries(..) | UnpackError::TooManyBytes(..) => {
-                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "archive_too_large", detail)
-            }
-        }
-    }
+    /// What waits for a directory to be removed from its place.
+    pub replacements: Vec<Replacement>,
+    /// Large files that the sender keeps back, to be asked for.
+    pub deferred: Vec<WorkspacePath>,
 }
 
 /// Unpacks `input` beneath `root` and tells `progress` after every entry and chunk. Blocks.
@@ -165,9 +73,24 @@ pub fn unpack(
     input: impl Read,
     progress: &mut dyn FnMut(&Report),
 ) -> Result<Unpacked, UnpackError> {
+    unpack_wanted(root, unpacking, None, input, progress)
+}
+
+/// Like [`unpack`], but takes only what is `wanted`, where something is.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_wanted(
+    root: &Root,
+    unpacking: Unpacking,
+    wanted: Option<&Wanted>,
+    input: impl Read,
+    progress: &mut dyn FnMut(&Report),
+) -> Result<Unpacked, UnpackError> {
     let mut unpacker = Unpacker {
         root,
         unpacking,
+        wanted,
         done: Unpacked::default(),
         seen: Seen::default(),
         parent: None,
@@ -175,18 +98,11 @@ pub fn unpack(
         buffer: vec![0; CHUNK],
         progress,
     };
-    let mut archive = ArchiveReader::new(input);
-    while let Some(item) = archive.next_item()? {
-        match item {
-            Item::Member(member) => unpacker.take(&mut archive, &member)?,
-            Item::Skipped(path, reason) => unpacker.done.report.add_skipped(&path, reason),
-            Item::Removed(path) => unpacker.note_removal(&path)?,
-        }
-        (unpacker.progress)(&unpacker.done.report);
+    let unpacked = unpacker.take_all(ArchiveReader::new(input));
+    if unpacked.is_err() {
+        unpacker.done.discard(root);
     }
-    unpacker.leave_parent()?;
-    unpacker.leave_directories(None)?;
-    Ok(unpacker.done)
+    unpacked.map(|()| unpacker.done)
 }
 
 /// A directory of the archive whose mode and time are set when everything in it is there.
@@ -215,6 +131,7 @@ struct Parent {
 struct Unpacker<'u> {
     root: &'u Root,
     unpacking: Unpacking,
+    wanted: Option<&'u Wanted>,
     done: Unpacked,
     seen: Seen,
     /// The directory of the last member: the next one is mostly in the same.
@@ -225,6 +142,20 @@ struct Unpacker<'u> {
 }
 
 impl Unpacker<'_> {
+    fn take_all<R: Read>(&mut self, mut archive: ArchiveReader<R>) -> Result<(), UnpackError> {
+        while let Some(item) = archive.next_item()? {
+            match item {
+                Item::Member(member) => self.take(&mut archive, &member)?,
+                Item::Skipped(path, reason) => self.done.report.add_skipped(&path, reason),
+                Item::Removed(path) => self.note_removal(&path)?,
+                Item::Deferred(path) => self.note_deferred(&path)?,
+            }
+            (self.progress)(&self.done.report);
+        }
+        self.leave_parent()?;
+        Ok(self.leave_directories(None)?)
+    }
+
     fn take<R: Read>(
         &mut self,
         archive: &mut ArchiveReader<R>,
@@ -236,7 +167,14 @@ impl Unpacker<'_> {
         };
         self.count(&path, member)?;
         self.leave_directories(Some(&path))?;
+        if !self.wants(&path) {
+            return Ok(());
+        }
         let parent = self.open_parent(&path, parent_path)?;
+        if !self.is_as_expected(&path, &parent.directory, name) {
+            self.parent = Some(parent);
+            return Ok(());
+        }
         let fail = |errno| FileError::from_errno("unpack", &path, errno);
         match &member.kind {
             MemberKind::Directory => {
@@ -249,57 +187,25 @@ impl Unpacker<'_> {
                 self.done.report.directories += 1;
             }
             MemberKind::Symlink(target) => {
-                self.clear(&path, &parent.directory, name)?;
-                replace_with_symlink(&parent.directory, target, name, member.modified)
-                    .map_err(fail)?;
-                self.done.report.symlinks += 1;
+                self.make_link(member, target, &path, (&parent.directory, name))?
             }
             MemberKind::Kept => {
                 touch(&parent.directory, name, member).map_err(fail)?;
                 self.done.report.touched += 1;
+            }
+            MemberKind::Delta { size, .. } => {
+                self.patch_file(archive, (member, *size), &path, (&parent.directory, name))?;
             }
             MemberKind::File(size) | MemberKind::Sparse(size) => {
                 let may_skip = self.unpacking.same == Same::LeaveAlone;
                 if may_skip && is_same(&parent.directory, name, member, *size) {
                     self.done.report.unchanged += 1;
                 } else {
-                    self.clear(&path, &parent.directory, name)?;
                     self.write_file(archive, member, &path, (&parent.directory, name))?;
-                    self.done.report.files += 1;
                 }
             }
         }
         self.parent = Some(parent);
-        Ok(())
-    }
-
-    fn note_removal(&mut self, path: &[u8]) -> Result<(), UnpackError> {
-        if self.unpacking.purpose == Purpose::Archive {
-            return Err(ReadError::refused(path, ArchiveFault::Removal).into());
-        }
-        if self.unpacking.removes() {
-            let path = accept_path(path)?;
-            let entries = self.done.removals.len();
-            if u64::try_from(entries).is_ok_and(|n| n >= self.unpacking.limits.max_entries) {
-                let limit = self.unpacking.limits.max_entries;
-                return Err(UnpackError::TooManyEntries(limit, path));
-            }
-            self.done.removals.push(path);
-        }
-        Ok(())
-    }
-
-    /// Takes a directory away that a file or link is to replace, where that was asked for.
-    fn clear(
-        &self,
-        path: &WorkspacePath,
-        parent: &Directory,
-        name: Name<'_>,
-    ) -> Result<(), FileError> {
-        let is_directory = || parent.stat(name).is_ok_and(|there| there.kind == Kind::Directory);
-        if self.unpacking.removes() && is_directory() {
-            remove_from(parent, name, path, Reach::Tree)?;
-        }
         Ok(())
     }
 
@@ -308,7 +214,8 @@ impl Unpacker<'_> {
         if report.entries() + report.unchanged >= limits.max_entries {
             return Err(UnpackError::TooManyEntries(limits.max_entries, path.clone()));
         }
-        if let MemberKind::File(size) | MemberKind::Sparse(size) = member.kind
+        if let MemberKind::File(size) | MemberKind::Sparse(size) | MemberKind::Delta { size, .. } =
+            member.kind
             && size > limits.max_bytes.saturating_sub(report.bytes)
         {
             return Err(UnpackError::TooManyBytes(limits.max_bytes, path.clone()));
@@ -374,7 +281,12 @@ impl Unpacker<'_> {
         }
         file.set_mode(member.mode).map_err(fail)?;
         file.set_modified(member.modified).map_err(fail)?;
+        if self.has_to_wait(parent, name) {
+            self.wait(path, file.keep(), Replacing::File);
+            return Ok(());
+        }
         file.publish(name).map_err(fail)?;
+        self.done.report.files += 1;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ import socket
 
 from document import JSON, OCTETS
 import uploads
-from syncs import EMPTY, file, tar
+from syncs import EMPTY, NO_CHUNKS, file, tar
 
 
 def accepted(caller, root):
@@ -41,6 +41,8 @@ def refused(caller, root):
         refuse(caller, operation, (404, "not_found"), path="none")
     for operation in ("readFile", "statFile"):
         refuse(caller, operation, (409, "not_a_regular_file"), path="dir/fifo")
+    caller.call("chunks", (409, "not_a_regular_file"), query="path=dir&file=fifo")
+    caller.call("delta", (409, "not_a_regular_file"), NO_CHUNKS, "path=dir&file=fifo")
     caller.call("listRoot", (400, "bad_query"), query="x=1")
     caller.call("writeFile", (409, "is_a_directory"), b"x", path="dir")
     caller.call("writeFile", (404, "not_found"), b"x", path="dangling/x")
@@ -141,6 +143,8 @@ def shut(caller, root):
     caller.call("moveEntry", forbidden, {"from": "plain", "to": "shut/new"})
     uploads.end(caller, forbidden, uploads.begin(caller, "shut/new"))
     caller.call("push", forbidden, tar(file("new")), "path=shut")
+    caller.call("chunks", forbidden, query="path=shut&file=secret")
+    caller.call("delta", forbidden, NO_CHUNKS, "path=shut&file=secret")
     os.chmod(f"{root}/shut", 0)
     for operation in ("pull", "manifest", "changes", "watch"):
         caller.call(operation, forbidden, query="path=shut")
@@ -172,6 +176,8 @@ def too_many(caller):
         caller.call("appendUpload", full, b"x", headers=uploads.part(0), id="0123456789abcdef")
         caller.call("writeFile", full, b"x", path="more")
         caller.call("push", full, tar(file("a")))
+        caller.call("chunks", full, query="path=tree&file=sub/a")
+        caller.call("delta", full, NO_CHUNKS, "path=tree&file=sub/a")
         for operation in ("pull", "manifest", "changes"):
             caller.call(operation, full)
         for operation in ("pullDifferences", "diff"):

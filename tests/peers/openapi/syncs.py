@@ -35,6 +35,11 @@ def accepted(caller):
     assert caller.call("diff", 200, manifest, "path=tree&checksum=true").count(b"\n") == 1
     assert caller.call("diff", 200, EMPTY, "path=tree&direction=pull").count(b"create") == 3
     assert b"content" in caller.call("pullDifferences", 200, EMPTY, "path=tree&delete=true")
+    pieces = caller.call("chunks", 200, query="path=tree&file=sub/a")
+    assert json.loads(pieces.splitlines()[0])["length"] == 7, pieces
+    assert b"WORKSPACE.delta" in caller.call("delta", 200, pieces, "path=tree&file=sub/a")
+    assert b"content" in caller.call("delta", 200, NO_CHUNKS, "path=tree&file=sub/a")
+    assert b"a" in caller.call("pull", 200, query="path=tree&gitignore=true")
     cursor = cursor_of(caller.call("changes", 200, query="path=tree"))
     caller.call("push", 200, tar(file("more")), "path=tree")
     assert b"create" in caller.call("changes", 200, query=f"since={cursor}")
@@ -74,11 +79,30 @@ def refused(caller):
         ]:
             caller.call(operation, expected, body, query)
     for operation in ("pullDifferences", "diff"):
-        coded = {"Content-Encoding": "gzip"}
+        caller.call(operation, (400, "manifest_cut"), b"", "path=tree")
+        caller.call(operation, (400, "bad_manifest"), b"x\n", "path=tree")
+    for operation in ("chunks", "delta"):
+        body = NO_CHUNKS if operation == "delta" else None
+        for expected, query in [
+            ((400, "bad_query"), "file=plain&x=1"),
+            ((400, "bad_path"), "file=../x"),
+            ((403, "outside_root"), "path=outward&file=x"),
+            ((404, "not_found"), "file=none"),
+            ((409, "is_a_directory"), "file=tree"),
+            ((409, "not_a_directory"), "file=plain/x"),
+            ((409, "is_a_link"), "path=tree&file=link/x"),
+            ((409, "too_many_links"), "path=loop/x&file=x"),
+        ]:
+            caller.call(operation, expected, body, query)
+    caller.call("delta", (400, "bad_chunks"), b"x\n", "file=plain")
+    coded = {"Content-Encoding": "gzip"}
+    for operation in ("pullDifferences", "diff"):
         caller.call(operation, (415, "unsupported_media_type"), EMPTY, headers=coded)
+    caller.call("delta", (415, "unsupported_media_type"), NO_CHUNKS, "file=plain", coded)
     for operation in ("pull", "changes"):
         caller.call(operation, (410, "unknown_cursor"), query="since=another-1")
 
 
 EMPTY = b'{"entries":0}\n'
+NO_CHUNKS = b'{"chunks":0}\n'
 TREE = tar(("sub", tarfile.DIRTYPE, None), file("sub/a"), ("link", tarfile.SYMTYPE, "sub/a"))

@@ -10,8 +10,8 @@ use std::io::Read;
 use tar::{EntryType, Header};
 
 use super::{
-    ArchiveFault, BLOCK, KEPT_KEY, Member, MemberKind, REMOVED_KEY, ReadError, SKIPPED_KEY,
-    SPARSE_KEY, SkipReason,
+    ArchiveFault, BLOCK, DEFERRED_KEY, DELTA_KEY, KEPT_KEY, Member, MemberKind, REMOVED_KEY,
+    ReadError, SKIPPED_KEY, SPARSE_KEY, SkipReason,
 };
 use crate::{
     files::{
@@ -33,6 +33,8 @@ pub enum Item {
     Skipped(Vec<u8>, SkipReason),
     /// A note of the sender about an entry that it has no more; the name is not yet judged.
     Removed(Vec<u8>),
+    /// A note of the sender about a large file that it keeps back; the name is not yet judged.
+    Deferred(Vec<u8>),
 }
 
 /// A tar stream being read.
@@ -55,7 +57,28 @@ struct Extension {
     size: Option<u64>,
     modified: Option<FileTime>,
     kept: bool,
+    /// The size of the file that a delta makes.
+    delta: Option<u64>,
     sparse: bool,
+}
+
+impl Extension {
+    /// What a regular file is, with `size` bytes in the archive.
+    fn kind_of_file(&self, size: u64) -> MemberKind {
+        match (self.kept, self.delta, self.sparse) {
+            (true, _, _) => MemberKind::Kept,
+            (false, Some(whole), _) => MemberKind::Delta { size: whole, encoded: size },
+            (false, None, true) => MemberKind::Sparse(size),
+            (false, None, false) => MemberKind::File(size),
+        }
+    }
+}
+
+fn has_content(kind: &MemberKind) -> bool {
+    match kind {
+        MemberKind::File(_) | MemberKind::Sparse(_) | MemberKind::Delta { .. } => true,
+        MemberKind::Kept | MemberKind::Directory | MemberKind::Symlink(_) => false,
+    }
 }
 
 impl<R: Read> ArchiveReader<R> {
@@ -205,6 +228,9 @@ impl<R: Read> ArchiveReader<R> {
                     extension.modified = Some(pax::parse_time(record.value).ok_or_else(bad)?);
                 }
                 key if key == KEPT_KEY.as_bytes() => extension.kept = true,
+                key if key == DELTA_KEY.as_bytes() => {
+                    extension.delta = Some(pax::parse_number(record.value).ok_or_else(bad)?);
+                }
                 key if key == SPARSE_KEY.as_bytes() => extension.sparse = true,
                 key if key.starts_with(b"GNU.sparse.") => {
                     return Err(self.refused(ArchiveFault::Sparse));
@@ -230,6 +256,9 @@ impl<R: Read> ArchiveReader<R> {
                 key if key == REMOVED_KEY.as_bytes() => {
                     note = Some(Item::Removed(record.value.to_vec()));
                 }
+                key if key == DEFERRED_KEY.as_bytes() => {
+                    note = Some(Item::Deferred(record.value.to_vec()));
+                }
                 // These would change every member that follows.
                 b"path" | b"linkpath" | b"size" => {
                     return Err(self.refused(ArchiveFault::BadValue(printable(record.key))));
@@ -240,8 +269,12 @@ impl<R: Read> ArchiveReader<R> {
         Ok(note)
     }
 
-    fn start_member(&mut self, header: &Header, extension: Extension) -> Result<Item, ReadError> {
-        let path = extension.path.unwrap_or_else(|| header.path_bytes().into_owned());
+    fn start_member(
+        &mut self,
+        header: &Header,
+        mut extension: Extension,
+    ) -> Result<Item, ReadError> {
+        let path = extension.path.take().unwrap_or_else(|| header.path_bytes().into_owned());
         self.last.clone_from(&path);
         let bad = |_| ReadError::refused(&path, ArchiveFault::BadHeader);
         let size = match extension.size {
@@ -252,21 +285,18 @@ impl<R: Read> ArchiveReader<R> {
             EntryType::Regular | EntryType::Continuous if path.ends_with(b"/") => {
                 MemberKind::Directory
             }
-            EntryType::Regular | EntryType::Continuous if extension.kept => MemberKind::Kept,
-            EntryType::Regular | EntryType::Continuous if extension.sparse => {
-                MemberKind::Sparse(size)
-            }
-            EntryType::Regular | EntryType::Continuous => MemberKind::File(size),
+            EntryType::Regular | EntryType::Continuous => extension.kind_of_file(size),
             EntryType::Directory => MemberKind::Directory,
             EntryType::Symlink => {
                 let target = extension
                     .target
+                    .take()
                     .or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
                 MemberKind::Symlink(self.checked_target(target.unwrap_or_default())?)
             }
             other => return Err(self.refused(unsupported(other))),
         };
-        if size > 0 && !matches!(kind, MemberKind::File(_) | MemberKind::Sparse(_)) {
+        if size > 0 && !has_content(&kind) {
             return Err(self.refused(ArchiveFault::UnexpectedContent));
         }
         let modified = match extension.modified {

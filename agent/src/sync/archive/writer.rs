@@ -5,7 +5,8 @@ use std::io::{self, Read, Write};
 use tar::{EntryType, Header};
 
 use super::{
-    BLOCK, KEPT_KEY, Member, MemberKind, REMOVED_KEY, SKIPPED_KEY, SPARSE_KEY, SkipReason,
+    BLOCK, DEFERRED_KEY, DELTA_KEY, KEPT_KEY, Member, MemberKind, REMOVED_KEY, SKIPPED_KEY,
+    SPARSE_KEY, SkipReason,
 };
 use crate::{files::metadata::FileTime, sync::pax};
 
@@ -24,7 +25,8 @@ impl<W: Write> ArchiveWriter<W> {
         Self { output }
     }
 
-    /// Writes a member that has no content: a directory, a link, a file that the receiver has.
+    /// Writes a member without its content: a directory, a link, a file that the receiver has, or one
+    /// whose content follows.
     ///
     /// # Errors
     /// What the output says.
@@ -83,6 +85,14 @@ impl<W: Write> ArchiveWriter<W> {
         self.write_note(REMOVED_KEY, path)
     }
 
+    /// Notes a file that the receiver may ask for.
+    ///
+    /// # Errors
+    /// What the output says.
+    pub fn append_deferred(&mut self, path: &[u8]) -> io::Result<()> {
+        self.write_note(DEFERRED_KEY, path)
+    }
+
     fn write_note(&mut self, key: &str, value: &[u8]) -> io::Result<()> {
         let mut block = Vec::new();
         pax::append(&mut block, key, value);
@@ -103,12 +113,16 @@ impl<W: Write> ArchiveWriter<W> {
         let mut records = Vec::new();
         let (entry_type, size, target): (_, u64, &[u8]) = match &member.kind {
             MemberKind::File(size) | MemberKind::Sparse(size) => (EntryType::Regular, *size, b""),
+            MemberKind::Delta { encoded, .. } => (EntryType::Regular, *encoded, b""),
             MemberKind::Kept => (EntryType::Regular, 0, b""),
             MemberKind::Directory => (EntryType::Directory, 0, b""),
             MemberKind::Symlink(target) => (EntryType::Symlink, 0, target),
         };
         match &member.kind {
             MemberKind::Kept => pax::append(&mut records, KEPT_KEY, b"1"),
+            MemberKind::Delta { size, .. } => {
+                pax::append(&mut records, DELTA_KEY, size.to_string().as_bytes());
+            }
             MemberKind::Sparse(_) => pax::append(&mut records, SPARSE_KEY, b"1"),
             MemberKind::File(_) | MemberKind::Directory | MemberKind::Symlink(_) => {}
         }
@@ -150,7 +164,19 @@ impl<W: Write> ArchiveWriter<W> {
         self.pad(size)
     }
 
-    fn pad(&mut self, size: u64) -> io::Result<()> {
+    /// Writes content of the member before, in pieces; [`ArchiveWriter::pad`] ends it.
+    ///
+    /// # Errors
+    /// What the output says.
+    pub fn write_content(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.output.write_all(bytes)
+    }
+
+    /// Fills the last block of a content of this size.
+    ///
+    /// # Errors
+    /// What the output says.
+    pub fn pad(&mut self, size: u64) -> io::Result<()> {
         let padding = size.next_multiple_of(512) - size;
         let zeros = [0; BLOCK];
         let padding = usize::try_from(padding).unwrap_or(0);

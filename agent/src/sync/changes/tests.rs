@@ -9,7 +9,7 @@ use crate::sync::{
 
 fn watched() -> Watched {
     let exclusions = Exclusions::new::<&str>(&[], Defaults::Apply).unwrap();
-    let options = ScanOptions { exclusions, hashes: false };
+    let options = ScanOptions { exclusions, gitignore: false, hashes: false };
     Watched { selection: Selection { path: crate::files::WorkspacePath::root(), options } }
 }
 

@@ -26,6 +26,16 @@ impl ContentHash {
         Self(*blake3::hash(content).as_bytes())
     }
 
+    /// A hash that was written as bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The hash of all that `content` gives.
     ///
     /// # Errors

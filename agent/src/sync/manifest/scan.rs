@@ -22,6 +22,8 @@ use ahead::Ahead;
 pub struct ScanOptions {
     /// What is left out.
     pub exclusions: Exclusions,
+    /// Whether the `.gitignore` files of the tree leave out more.
+    pub gitignore: bool,
     /// Whether the content of files is read, and its hash given.
     pub hashes: bool,
 }

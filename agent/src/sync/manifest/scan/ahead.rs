@@ -6,8 +6,14 @@ use std::{
     thread,
 };
 
-use super::{Entry, Node, ScanOptions, read::read};
-use crate::files::{FileError, Root, WorkspacePath};
+use super::{
+    Entry, Node, ScanOptions,
+    read::{LeaveOut, read},
+};
+use crate::{
+    files::{FileError, Root, WorkspacePath},
+    sync::ignore::IgnoreFiles,
+};
 
 /// Entries that are read and not asked for yet; helpers rest beyond it.
 const MAX_HELD: usize = 32 * 1024;
@@ -39,6 +45,7 @@ struct State {
 struct Shared {
     root: Arc<Root>,
     options: ScanOptions,
+    ignores: Option<IgnoreFiles>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -53,7 +60,9 @@ pub(super) struct Ahead {
 
 impl Ahead {
     pub(super) fn new(root: Arc<Root>, options: ScanOptions) -> Self {
-        let shared = Shared { root, options, state: Mutex::default(), changed: Condvar::new() };
+        let ignores = options.gitignore.then(|| IgnoreFiles::new(Arc::clone(&root)));
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        let shared = Shared { root, options, ignores, state, changed };
         // The one who walks reads, too.
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let most_helpers = cores.saturating_sub(1).clamp(1, MAX_HELPERS);
@@ -92,7 +101,7 @@ impl Ahead {
                 }
                 Some(Stage::Waiting) | None => {
                     drop(state);
-                    return read(&self.shared.root, &self.shared.options, directory);
+                    return self.shared.read(directory);
                 }
             }
         }
@@ -128,9 +137,15 @@ impl Shared {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn read(&self, directory: &WorkspacePath) -> Listing {
+        let ignored = self.ignores.as_ref().map(|ignores| ignores.chain(directory));
+        let leave_out = LeaveOut { exclusions: &self.options.exclusions, ignored };
+        read(&self.root, (&leave_out, self.options.hashes), directory)
+    }
+
     fn help(&self) {
         while let Some(directory) = self.next() {
-            let listing = read(&self.root, &self.options, &directory);
+            let listing = self.read(&directory);
             let mut state = self.lock();
             state.held += length(&listing);
             state.stages.insert(directory, Stage::Read(listing));

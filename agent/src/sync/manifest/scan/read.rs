@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use super::{Entry, Node, ScanOptions};
+use super::{Entry, Node};
 use crate::{
     files::{
         FileError, FileErrorKind, Name, Root, WorkspacePath,
@@ -10,8 +10,21 @@ use crate::{
         metadata::{FileTime, Kind},
         resolve::Links,
     },
-    sync::{archive::SkipReason, manifest::hash::ContentHash},
+    sync::{archive::SkipReason, exclude::Exclusions, ignore::Chain, manifest::hash::ContentHash},
 };
+
+/// What is left out of a directory.
+pub(super) struct LeaveOut<'o> {
+    pub(super) exclusions: &'o Exclusions,
+    pub(super) ignored: Option<Chain>,
+}
+
+impl LeaveOut<'_> {
+    fn covers(&self, path: &WorkspacePath, kind: Kind) -> bool {
+        let ignored = || self.ignored.as_ref().is_some_and(|chain| chain.exclude(path, kind));
+        self.exclusions.exclude(path, kind) || ignored()
+    }
+}
 
 /// Reads a directory. Entries that vanish meanwhile are not there.
 ///
@@ -19,7 +32,7 @@ use crate::{
 /// When it cannot be opened or listed.
 pub(super) fn read(
     root: &Root,
-    options: &ScanOptions,
+    options: (&LeaveOut<'_>, bool),
     path: &WorkspacePath,
 ) -> Result<Vec<Entry>, FileError> {
     let fail = |errno| FileError::from_errno("list", path, errno);
@@ -49,7 +62,7 @@ pub(super) fn read(
 }
 
 fn examine(
-    (options, now): (&ScanOptions, FileTime),
+    ((leave_out, hashes), now): ((&LeaveOut<'_>, bool), FileTime),
     parent: &WorkspacePath,
     directory: &Directory,
     (name, kind): (Name<'_>, Option<Kind>),
@@ -60,16 +73,16 @@ fn examine(
     }
     let fail = |errno| FileError::from_errno("examine", &path, errno);
     // Where the kind is known for free, what is excluded costs no system call.
-    if kind.is_some_and(|kind| options.exclusions.exclude(&path, kind)) {
+    if kind.is_some_and(|kind| leave_out.covers(&path, kind)) {
         return Ok(None);
     }
     let metadata = directory.stat(name).map_err(fail)?;
-    if kind.is_none() && options.exclusions.exclude(&path, metadata.kind) {
+    if kind.is_none() && leave_out.covers(&path, metadata.kind) {
         return Ok(None);
     }
     let node = match metadata.kind {
         Kind::File => {
-            let hash = match options.hashes {
+            let hash = match hashes {
                 true => match hash_file(directory, name) {
                     Ok(hash) => Some(hash),
                     Err(Errno::ACCESS | Errno::PERM) => {

@@ -7,7 +7,8 @@ use crate::sync::{
 };
 
 fn options(patterns: &[&str], hashes: bool) -> ScanOptions {
-    ScanOptions { exclusions: Exclusions::new(patterns, Defaults::Apply).unwrap(), hashes }
+    let exclusions = Exclusions::new(patterns, Defaults::Apply).unwrap();
+    ScanOptions { exclusions, gitignore: false, hashes }
 }
 
 fn scan(directory: &Path, options: ScanOptions) -> Vec<Entry> {
