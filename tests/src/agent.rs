@@ -221,6 +221,17 @@ impl Agent {
         Setup::new()?.start()
     }
 
+    /// Kills it without a warning, as a machine without memory would, and starts another in its place.
+    ///
+    /// # Errors
+    /// When the other does not start.
+    pub fn restart_killed(&mut self) -> Result<()> {
+        self.signal(Signal::KILL)?;
+        self.daemon.wait()?;
+        self.daemon = Daemon::spawn("agent", self.setup.command(), self.setup.directory())?;
+        self.daemon.wait_until_answering(self.client.endpoint())
+    }
+
     /// The directory of its socket, root and outputs.
     pub fn directory(&self) -> &Path {
         self.setup.directory()

@@ -28,7 +28,7 @@ use crate::{
         archive::Report,
         coding::Coding,
         diff::wire::Plan,
-        manifest::scan::Scan,
+        manifest::scan::{Scan, ScanOptions, Unfinished},
         removal::{guard, remove_listed},
         unpack::{Purpose, Removals, Unpacked, Unpacking, unpack},
     },
@@ -116,20 +116,23 @@ impl<'p> Pull<'p> {
     }
 
     /// What is here, if the directory is here at all: it is made when the agent has answered.
-    fn entries(&self) -> Result<Option<Scan>, Failure> {
+    fn entries(&self, unfinished: Unfinished) -> Result<Option<Scan>, Failure> {
         if !self.dir.exists() {
             return Ok(None);
         }
-        Ok(Some(Scan::new(open_local(&self.dir)?, self.tree.options.clone())))
+        let options = ScanOptions { unfinished, ..self.tree.options.clone() };
+        Ok(Some(Scan::new(open_local(&self.dir)?, options)))
     }
 
     async fn differing(&self, delete: bool) -> Result<(Response<Incoming>, Counted), Failure> {
         let delete = if delete { "true" } else { "false" };
-        self.ask("/v1/sync/pull", &[("delete", delete)]).await
+        // What a killed pull has left unfinished is met in the same scan.
+        self.ask("/v1/sync/pull", &[("delete", delete)], Unfinished::Remove).await
     }
 
     async fn plan(&self) -> Result<Plan, Failure> {
-        let (answer, _) = self.ask("/v1/sync/diff", &[("direction", "pull")]).await?;
+        let (answer, _) =
+            self.ask("/v1/sync/diff", &[("direction", "pull")], Unfinished::Leave).await?;
         receive_plan(answer).await
     }
 
@@ -137,9 +140,10 @@ impl<'p> Pull<'p> {
         &self,
         path: &str,
         more: &[(&str, &str)],
+        unfinished: Unfinished,
     ) -> Result<(Response<Incoming>, Counted), Failure> {
         let counted = Counted::default();
-        let entries = self.entries()?.into_iter().flatten();
+        let entries = self.entries(unfinished)?.into_iter().flatten();
         let mut request = Request::new(manifest_body(entries, counted.clone(), self.coding));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.tree.target(path, &self.remote, more);

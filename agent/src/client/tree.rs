@@ -29,7 +29,10 @@ use crate::{
         coding::Coding,
         compare::write_manifest,
         exclude::{Defaults, Exclusions, patterns_of},
-        manifest::{Entry, scan::ScanOptions},
+        manifest::{
+            Entry,
+            scan::{ScanOptions, Unfinished},
+        },
     },
 };
 
@@ -117,7 +120,8 @@ impl Tree {
         patterns.extend(args.exclude.iter().cloned());
         let defaults = if args.no_default_excludes { Defaults::Ignore } else { Defaults::Apply };
         let exclusions = Exclusions::new(&patterns, defaults)?;
-        let options = ScanOptions { exclusions, hashes: args.checksum };
+        let options =
+            ScanOptions { exclusions, hashes: args.checksum, unfinished: Unfinished::Leave };
         Ok(Self { options, patterns, defaults })
     }
 

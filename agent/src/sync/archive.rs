@@ -5,6 +5,7 @@
 //! Its own iteration is not used: it takes an end of input for the end of the archive, so that a
 //! cut stream looks whole, and reads extended headers of any size into memory.
 
+mod number;
 pub mod reader;
 pub mod writer;
 

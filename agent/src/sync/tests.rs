@@ -17,7 +17,7 @@ use workspace_common::body::{empty, full};
 use super::{
     archive::{ReadError, Report},
     exclude::{Defaults, Exclusions},
-    manifest::scan::{Scan, ScanOptions},
+    manifest::scan::{Scan, ScanOptions, Unfinished},
     unpack::{Purpose, UnpackError, Unpacking},
     *,
 };
@@ -30,7 +30,11 @@ fn everything() -> Exclusions {
 fn pack_directory(directory: &Path, exclusions: &Exclusions) -> (Vec<u8>, Report) {
     let root = Root::open(directory).unwrap();
     let root = Arc::new(root);
-    let options = ScanOptions { exclusions: exclusions.clone(), hashes: false };
+    let options = ScanOptions {
+        exclusions: exclusions.clone(),
+        hashes: false,
+        unfinished: Unfinished::Leave,
+    };
     let entries = pack::whole(Scan::new(Arc::clone(&root), options));
     pack::pack(&root, entries, Vec::new(), &mut |_| {}).unwrap()
 }

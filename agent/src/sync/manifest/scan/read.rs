@@ -2,12 +2,13 @@
 
 use rustix::io::Errno;
 
-use super::{Entry, Node, ScanOptions};
+use super::{Entry, Node, ScanOptions, Unfinished};
 use crate::{
     files::{
         FileError, FileErrorKind, Name, Root, WorkspacePath,
         directory::Directory,
         metadata::{FileTime, Kind},
+        remove::sweep_one,
         resolve::Links,
     },
     sync::{archive::SkipReason, manifest::hash::ContentHash},
@@ -37,6 +38,9 @@ pub(super) fn read(
     for (name, kind) in &names {
         let Ok(name) = Name::parse(name) else { continue };
         if name.is_temporary() {
+            if options.unfinished == Unfinished::Remove {
+                sweep(&directory, name);
+            }
             continue;
         }
         match examine((options, now), path, &directory, (name, *kind)) {
@@ -46,6 +50,14 @@ pub(super) fn read(
         }
     }
     Ok(entries)
+}
+
+/// Removes an unfinished write, unless it is being worked on.
+fn sweep(directory: &Directory, name: Name<'_>) {
+    let swept = directory.stat(name).and_then(|there| sweep_one(directory, name, there.kind));
+    if let Err(error) = swept {
+        tracing::debug!(file.name = ?name, %error, "an unfinished write was left alone");
+    }
 }
 
 fn examine(

@@ -7,7 +7,11 @@ use crate::sync::{
 };
 
 fn options(patterns: &[&str], hashes: bool) -> ScanOptions {
-    ScanOptions { exclusions: Exclusions::new(patterns, Defaults::Apply).unwrap(), hashes }
+    ScanOptions {
+        exclusions: Exclusions::new(patterns, Defaults::Apply).unwrap(),
+        hashes,
+        unfinished: Unfinished::Leave,
+    }
 }
 
 fn scan(directory: &Path, options: ScanOptions) -> Vec<Entry> {

@@ -65,6 +65,11 @@ fn what_is_no_manifest_is_refused_with_its_line() {
         (long, "longer than 64 KiB"),
         ("{\"path\":\"a\"}\n".into(), "lacks 'kind'"),
         ("{\"path\":\"a\",\"kind\":\"symlink\"}\n".into(), "lacks 'target'"),
+        (
+            "{\"path\":\"a\",\"kind\":\"symlink\",\"target\":\"\"}\n".into(),
+            "a target that is empty",
+        ),
+        ("{\"path\":\"a\",\"kind\":\"file\",\"mtime\":[-1,1000000000]}\n".into(), "nanoseconds"),
         ("{\"path\":\"a\",\"kind\":\"file\",\"x\":1}\n".into(), "unknown field"),
         ("{\"path_base64\":\"?\",\"kind\":\"file\"}\n".into(), "base64"),
     ] {
