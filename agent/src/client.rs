@@ -5,7 +5,7 @@
 
 pub mod attach;
 mod ending;
-mod event;
+pub(crate) mod event;
 pub mod exec;
 pub mod failure;
 pub mod health;

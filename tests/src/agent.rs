@@ -40,7 +40,15 @@ impl Setup {
     /// # Errors
     /// When there is no room for temporary files.
     pub fn new() -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("agent").tempdir()?;
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// The same with its directory in this one.
+    ///
+    /// # Errors
+    /// When it cannot be made there.
+    pub fn new_in(place: &Path) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("agent").tempdir_in(place)?;
         fs::create_dir(directory.path().join("root"))?;
         let (arguments, environment) = (Vec::new(), Vec::new());
         Ok(Self { directory, arguments, environment, tcp: false, token: None, user: None })

@@ -21,10 +21,11 @@ pub struct Member {
 }
 
 impl Member {
-    /// A member of this type, mode 0644, with the time 0.
+    /// A member of this type, with the usual mode and the time 0.
     pub fn new(kind: u8, name: impl AsRef<[u8]>) -> Self {
         let member = Self { header: [0; BLOCK], content: Vec::new() };
-        let member = member.field(0, name.as_ref()).field(100, b"0000644\0");
+        let mode = if kind == DIRECTORY { b"0000755\0" } else { b"0000644\0" };
+        let member = member.field(0, name.as_ref()).field(100, mode);
         member.field(136, b"00000000000\0").field(156, &[kind]).field(257, b"ustar\x0000").sized()
     }
 

@@ -49,7 +49,7 @@ pub enum Tool {
 impl Tool {
     /// Why it cannot be used here; `None` when it can. Looked up once.
     pub fn missing(self) -> Option<String> {
-        static ANSWERS: [OnceLock<Option<String>>; 15] = [const { OnceLock::new() }; 14];
+        static ANSWERS: [OnceLock<Option<String>>; 15] = [const { OnceLock::new() }; 15];
         ANSWERS[self as usize].get_or_init(|| self.look()).clone()
     }
 

@@ -135,7 +135,7 @@ fn a_client_that_goes_at_any_moment_of_a_push_leaves_whole_files() -> Result<()>
 fn behind(relay: &Relay, arguments: &[&str]) -> Result<Child> {
     let mut command = Command::new(binaries::agent());
     let (subcommand, rest) = arguments.split_first().context("no subcommand")?;
-    command.args([subcommand, "--connect", &format!("unix:{}", relay.path().display())]);
+    command.args([*subcommand, "--connect", format!("unix:{}", relay.path().display()).as_str()]);
     command.args(rest).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Ok(command.spawn()?)
 }
