@@ -12,7 +12,7 @@ mod unpacked;
 use workspace_fuzz::Corpus;
 
 /// Inputs for a parser that touches no file.
-const RUNS: u64 = 10_000;
+const RUNS: u64 = 50_000;
 
 /// Pieces that mean something to a parser of text.
 const WORDS: &[&str] = &[
@@ -75,5 +75,9 @@ fn text(name: &str, check: impl Fn(&str)) {
 }
 
 fn bytes(name: &str, check: impl Fn(&[u8])) {
-    Corpus::new(env!("CARGO_MANIFEST_DIR"), name, WORDS, RUNS).run(check);
+    corpus(name, RUNS).run(check);
+}
+
+fn corpus(name: &str, runs: u64) -> Corpus {
+    Corpus::new(env!("CARGO_MANIFEST_DIR"), name, WORDS, runs)
 }

@@ -232,5 +232,12 @@ fn an_archive_of_tar_with_owners_and_attributes_is_taken_without_them() -> Resul
 #[test]
 fn all_of_it_holds_under_gvisor() -> Result<()> {
     require!(Gvisor);
-    gvisor::rerun("all_of_it_holds_under_gvisor", &[])
+    let left_out = [
+        ("a_sparse_file_takes_as_few_blocks_on_the_other_side", "a file there has no holes"),
+        (
+            "sockets_fifos_and_devices_are_left_out_and_listed_both_ways",
+            "a device cannot be looked at",
+        ),
+    ];
+    gvisor::rerun("all_of_it_holds_under_gvisor", &left_out)
 }

@@ -20,7 +20,7 @@ use workspace_tests::{
     hostile_archives::{Attack, attacks},
     http::Response,
     require,
-    tar::{Member, archive, zstd_bomb},
+    tar::{DIRECTORY, FILE, Member, archive, zstd_bomb},
     tree::{Node, litter, picture},
     wait::eventually,
 };
@@ -119,7 +119,7 @@ fn a_few_bytes_that_unpack_to_gigabytes_of_holes_take_neither_memory_nor_disk() 
     let agent = Agent::start()?;
     let members = [
         Member::extended(&[("WORKSPACE.sparse", b"1"), ("size", size.as_bytes())]),
-        Member::new(b'0', "holes"),
+        Member::new(FILE, "holes"),
     ];
     let start: Vec<u8> = members.iter().flat_map(Member::bytes).collect();
     let body = zstd_bomb(&start, BLOCKS, 20);
@@ -171,17 +171,16 @@ impl Drop for Exchange {
     }
 }
 
-/// Files, a directory and a link, all in a directory whose name may lead elsewhere.
+/// Files, a directory and a link, all in a directory whose name may lead elsewhere, and something
+/// beside it, so that it is opened more than once.
 fn into_the_swapped() -> Vec<u8> {
-    let mut members = vec![Member::new(b'5', "dir/")];
-    for number in 0..20 {
-        members.push(Member::file(format!("dir/f{number}"), "hostile"));
-        members.push(Member::file(format!("other{number}"), "x"));
-        members.push(Member::new(b'5', format!("dir/d{number}/")));
-        members.push(Member::file(format!("dir/d{number}/f"), "hostile"));
-        members.push(Member::link(format!("dir/l{number}"), "hostile"));
-    }
-    archive(&members)
+    archive(&[
+        Member::file("dir/first", "hostile"),
+        Member::file("other", "x"),
+        Member::new(DIRECTORY, "dir/d/"),
+        Member::file("dir/d/f", "hostile"),
+        Member::link("dir/l", "hostile"),
+    ])
 }
 
 /// Pushes until some went well and some did not, which takes both states of the name.
@@ -223,8 +222,7 @@ fn a_directory_that_becomes_a_link_during_a_push_leads_nobody_out() -> Result<()
 fn a_command_that_puts_a_link_in_the_way_leads_nobody_out() -> Result<()> {
     let agent = Agent::start()?;
     surroundings(&agent)?;
-    let line = "mkdir real; ln -s ../outside link
-        while :; do mv -T real dir; mv -T dir real; mv -T link dir; mv -T dir link; done 2>/dev/null";
+    let line = "while :; do mkdir -p dir; rm -rf dir; ln -s ../outside dir; rm -f dir; done";
     let body = json!({ "id": "swaps", "shell": line });
     let started = agent.client.send_json("POST", "/v1/processes", &body)?;
     ensure!(started.status() == 201, "{}", started.text());

@@ -4,7 +4,6 @@ use std::io::Read;
 
 use workspace_fuzz::Corpus;
 
-use super::WORDS;
 use crate::{
     files::{WorkspacePath, metadata::PERMISSION_BITS, path::MAX_PATH},
     sync::archive::{
@@ -19,7 +18,7 @@ const RUNS: u64 = 20_000;
 
 /// The archives, with sums that are right in every other one: chance would hardly make any.
 pub(super) fn corpus(runs: u64) -> Corpus {
-    Corpus::new(env!("CARGO_MANIFEST_DIR"), "archives", WORDS, runs).mended_by(mend)
+    super::corpus("archives", runs).mended_by(mend)
 }
 
 /// Gives each header its sum, as far as the sizes in them lead from one to the next.

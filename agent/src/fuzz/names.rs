@@ -1,9 +1,12 @@
 //! Paths, queries, patterns, names of signals, forwards.
 
-use std::path::{Component, Path};
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::{Component, Path},
+};
 
-use super::{bytes, text};
+use super::{bytes, corpus, text};
 use crate::{
     exec::{
         query::{self, EndQuery, OutputQuery, StartQuery},
@@ -105,11 +108,13 @@ fn of_files(input: &str) {
     }
 }
 
+/// Compiling one costs a millisecond.
 #[test]
 fn patterns() {
     let path = |text: &str| WorkspacePath::parse(text.as_bytes()).unwrap();
     let (plain, deep) = (path("plain.txt"), path("some/where/plain.txt"));
-    text("patterns", |input| {
+    corpus("patterns", 2000).run(|input| {
+        let input = &*String::from_utf8_lossy(input);
         let patterns: Vec<&str> = patterns_of(input).collect();
         assert!(patterns.iter().all(|pattern| !pattern.is_empty() && !pattern.contains('\n')));
         let compiled =

@@ -130,6 +130,26 @@ fn a_tree_comes_back_with_modes_times_links_and_odd_names() {
 }
 
 #[test]
+fn a_mirror_has_the_times_of_its_directories_too() {
+    let (source, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::create_dir_all(source.path().join("a/b/c")).unwrap();
+    for name in ["a/b/c/file", "a/b/file", "a/file", "z"] {
+        fs::write(source.path().join(name), "x").unwrap();
+    }
+    let root = Root::open(source.path()).unwrap();
+    for (seconds, path) in [(3, "a/b/c"), (2, "a/b"), (1, "a")] {
+        let path = crate::files::WorkspacePath::parse(path.as_bytes()).unwrap();
+        let modified = FileTime { seconds, nanoseconds: 7 };
+        root.subroot(&path).unwrap().directory().set_own_modified(modified).unwrap();
+    }
+    let (bytes, _) = pack_directory(source.path(), &everything());
+    let how = Unpacking::of(Purpose::Mirror(unpack::Removals::Ignore));
+    let root = Root::open(target.path()).unwrap();
+    unpack::unpack(&root, how, &*bytes, &mut |_| {}).unwrap();
+    assert_eq!(picture(source.path()), picture(target.path()));
+}
+
+#[test]
 fn what_cannot_be_carried_is_listed_on_both_ends_and_exclusions_are_left_out() {
     let source = tempfile::tempdir().unwrap();
     let top = source.path();

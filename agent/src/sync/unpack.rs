@@ -235,6 +235,10 @@ impl Unpacker<'_> {
             return Ok(accept_top(member)?);
         };
         self.count(&path, member)?;
+        // In this order: the time that a directory gets in the end is the one of the archive.
+        if self.parent.as_ref().is_some_and(|last| last.path != parent_path) {
+            self.leave_parent()?;
+        }
         self.leave_directories(Some(&path))?;
         let parent = self.open_parent(&path, parent_path)?;
         let fail = |errno| FileError::from_errno("unpack", &path, errno);
@@ -324,11 +328,9 @@ impl Unpacker<'_> {
         path: &WorkspacePath,
         parent_path: WorkspacePath,
     ) -> Result<Parent, FileError> {
-        match self.parent.take() {
-            Some(parent) if parent.path == parent_path => return Ok(parent),
-            last => self.parent = last,
+        if let Some(parent) = self.parent.take() {
+            return Ok(parent);
         }
-        self.leave_parent()?;
         let directory = self.root.create_directories(&parent_path, Links::Refuse);
         let directory = directory.map_err(|error| FileError::new("unpack", path, error.kind()))?;
         let there = directory.metadata();

@@ -119,9 +119,10 @@ fn by_docker<'a>(
     files: usize,
     copy: impl Fn(&Container, usize) -> Result<f64> + 'a,
 ) -> Contender<'a> {
-    let round = container.as_ref().map_err(String::clone).map(|container| -> Round<'a> {
-        Box::new(move |number| copy(container, number))
-    });
+    let round = container
+        .as_ref()
+        .map_err(String::clone)
+        .map(|container| -> Round<'a> { Box::new(move |number| copy(container, number)) });
     Contender::perhaps("docker cp", round).faster(if files > FEW { 3.0 } else { 20.0 })
 }
 
