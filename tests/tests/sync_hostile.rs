@@ -2,8 +2,10 @@
 
 use std::{
     fs,
-    os::unix::{ffi::OsStrExt, fs::symlink},
+    io::{Read, Write},
+    os::unix::{ffi::OsStrExt, fs::symlink, net::UnixListener},
     path::Path,
+    process::{Command, Output, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +18,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::json;
 use workspace_tests::{
     agent::Agent,
-    gvisor,
+    binaries, gvisor,
     hostile_archives::{Attack, attacks},
     http::Response,
     require,
@@ -230,6 +232,78 @@ fn a_command_that_puts_a_link_in_the_way_leads_nobody_out() -> Result<()> {
     let ended = agent.client.send("DELETE", "/v1/processes/swaps", b"")?;
     ensure!(ended.status() == 200, "{}", ended.text());
     ensure_untouched(&agent)
+}
+
+/// Somebody in the agent's place, who answers one request of a client, whatever it is.
+fn impostor(socket: &Path, answer: Vec<u8>) -> Result<JoinHandle<std::io::Result<()>>> {
+    let listener = UnixListener::bind(socket)?;
+    Ok(thread::spawn(move || {
+        let (mut client, _) = listener.accept()?;
+        let mut request = Vec::new();
+        let mut buffer = [0; 4096];
+        // The body is chunked.
+        while !request.ends_with(b"\r\n0\r\n\r\n") {
+            match client.read(&mut buffer)? {
+                0 => break,
+                length => request.extend_from_slice(&buffer[..length]),
+            }
+        }
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
+        client.write_all(head.as_bytes())?;
+        client.write_all(&answer)
+    }))
+}
+
+fn client_of(socket: &Path, arguments: &[&str]) -> Result<Output> {
+    let (subcommand, rest) = arguments.split_first().context("no subcommand")?;
+    let mut command = Command::new(binaries::agent());
+    command.arg(subcommand).arg("--connect").arg(format!("unix:{}", socket.display())).args(rest);
+    Ok(command.stdin(Stdio::null()).output()?)
+}
+
+#[test]
+fn a_pull_takes_nothing_that_is_excluded_whatever_the_workspace_sends() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let local = directory.path().join("local");
+    fs::create_dir_all(local.join(".git/hooks"))?;
+    fs::write(local.join(".git/config"), "mine")?;
+    let attacks: [&[Member]; 4] = [
+        &[Member::file(".git/hooks/post-checkout", "hostile")],
+        &[Member::new(DIRECTORY, ".git/"), Member::file(".git/config", "hostile")],
+        &[Member::link(".git", "elsewhere")],
+        &[Member::global(&[("WORKSPACE.removed", b".git/config")])],
+    ];
+    for (number, attack) in attacks.into_iter().enumerate() {
+        let socket = directory.path().join(format!("{number}.sock"));
+        let answered = impostor(&socket, archive(attack))?;
+        let target = local.to_str().context("a plain path")?;
+        let pulled = client_of(&socket, &["pull", target, "--delete", "--delete-any"])?;
+        let said = String::from_utf8_lossy(&pulled.stderr);
+        ensure!(pulled.status.code() == Some(125) && said.contains("excluded"), "{said}");
+        answered.join().map_err(|_panic| anyhow::anyhow!("the impostor panicked"))??;
+        let there: Vec<_> = picture(&local)?.into_keys().collect();
+        assert_eq!(there, [".git", ".git/config", ".git/hooks"].map(Into::into));
+        assert_eq!(fs::read_to_string(local.join(".git/config"))?, "mine");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_push_sends_nothing_that_is_excluded_whatever_the_workspace_asks_for() -> Result<()> {
+    let local = tempfile::tempdir()?;
+    fs::write(local.path().join("secret.env"), "secret")?;
+    let plan = "{\"change\":\"create\",\"path\":\"secret.env\",\"kind\":\"file\",\"mtime\":[0,0]}\n\
+        {\"entries\":1,\"target_entries\":0}\n";
+    let sockets = tempfile::tempdir()?;
+    let socket = sockets.path().join("agent.sock");
+    let answered = impostor(&socket, plan.into())?;
+    let source = local.path().to_str().context("a plain path")?;
+    let pushed = client_of(&socket, &["push", source, "--exclude", "*.env", "--checksum"])?;
+    let said = String::from_utf8_lossy(&pushed.stderr);
+    ensure!(pushed.status.code() == Some(125), "{}: {said}", pushed.status);
+    ensure!(said.contains("asks for 'secret.env'"), "{said}");
+    answered.join().map_err(|_panic| anyhow::anyhow!("the impostor panicked"))??;
+    Ok(())
 }
 
 #[test]

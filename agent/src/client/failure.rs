@@ -11,7 +11,10 @@ use workspace_common::{
 };
 
 use crate::{
-    files::path::{PathError, printable},
+    files::{
+        WorkspacePath,
+        path::{PathError, printable},
+    },
     sync::{
         exclude::ExcludeError, pack::PackError, removal::LooksLikeAMistake, unpack::UnpackError,
     },
@@ -50,6 +53,9 @@ pub enum Failure {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The agent wants what it was not offered.
+    #[error("the agent asks for '{0}', which is excluded on this side; nothing was sent")]
+    AskedForExcluded(WorkspacePath),
     /// Removing so much looks like a mistake.
     #[error(transparent)]
     Removal(#[from] LooksLikeAMistake),

@@ -2,7 +2,8 @@
 //!
 //! One round trip whatever the size: the manifest of what is here goes, and what differs comes. The
 //! workspace is not trusted: what it sends is unpacked by the same code, with the same refusals, that
-//! guards the workspace from what it is sent; and what it wants removed is judged here.
+//! guards the workspace from what it is sent; what it wants removed is judged here, and what is excluded
+//! is neither written nor removed, whatever it sends.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -30,7 +31,7 @@ use crate::{
         diff::wire::Plan,
         manifest::scan::{Scan, ScanOptions, Unfinished},
         removal::{guard, remove_listed},
-        unpack::{Purpose, Removals, Unpacked, Unpacking, unpack},
+        unpack::{Purpose, Removals, Unpacked, Unpacking, unpack_selected},
     },
 };
 
@@ -90,7 +91,7 @@ pub async fn pull(
     let root = pull.open_target()?;
     let removals = if delete.delete { Removals::Collect } else { Removals::Ignore };
     let Unpacked { mut report, removals } =
-        receive(answer, Arc::clone(&root), removals, progress).await?;
+        pull.receive(answer, Arc::clone(&root), removals, progress).await?;
     if !delete.delete_any {
         guard(u64::try_from(removals.len()).unwrap_or(u64::MAX), counted.entries())?;
     }
@@ -154,29 +155,31 @@ impl<'p> Pull<'p> {
         make_directory(&self.dir)?;
         open_local(&self.dir)
     }
+
+    async fn receive(
+        &self,
+        answer: Response<Incoming>,
+        root: Arc<Root>,
+        removals: Removals,
+        progress: &Progress,
+    ) -> Result<Unpacked, Failure> {
+        let coding = match answer.headers().get(http::header::CONTENT_ENCODING) {
+            Some(coding) if coding == "zstd" => Coding::Zstd,
+            _ => Coding::Plain,
+        };
+        let (feed, intake) = transfer::upload();
+        let mut counter = progress.counter();
+        let exclusions = self.tree.options.exclusions.clone();
+        let unpacking = tokio::task::spawn_blocking(move || {
+            let (how, input) = (Unpacking::of(Purpose::Mirror(removals)), coding.decode(intake)?);
+            unpack_selected(&root, how, &exclusions, input, &mut counter).map_err(Failure::from)
+        });
+        let (unpacked, ()) = tokio::join!(unpacking, feed.pump(answer.into_body()));
+        unpacked?
+    }
 }
 
 fn make_directory(dir: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(dir)
         .map_err(|source| Failure::LocalDirectory { path: dir.to_owned(), source })
-}
-
-async fn receive(
-    answer: Response<Incoming>,
-    root: Arc<Root>,
-    removals: Removals,
-    progress: &Progress,
-) -> Result<Unpacked, Failure> {
-    let coding = match answer.headers().get(http::header::CONTENT_ENCODING) {
-        Some(coding) if coding == "zstd" => Coding::Zstd,
-        _ => Coding::Plain,
-    };
-    let (feed, intake) = transfer::upload();
-    let mut counter = progress.counter();
-    let unpacking = tokio::task::spawn_blocking(move || {
-        let how = Unpacking::of(Purpose::Mirror(removals));
-        unpack(&root, how, coding.decode(intake)?, &mut counter).map_err(Failure::from)
-    });
-    let (unpacked, ()) = tokio::join!(unpacking, feed.pump(answer.into_body()));
-    unpacked?
 }

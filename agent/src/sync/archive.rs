@@ -87,6 +87,9 @@ pub enum ArchiveFault {
     /// A note of a removal, in an archive that is to be unpacked plainly.
     #[error("it is a note to remove an entry, which nobody asked for here")]
     Removal,
+    /// What the receiver has left out.
+    #[error("it is excluded on this side, and was not asked for")]
+    Excluded,
     /// A directory or link that has content.
     #[error("it is a directory or link, and yet has content")]
     UnexpectedContent,

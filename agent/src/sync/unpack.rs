@@ -26,9 +26,12 @@ use http::StatusCode;
 use rustix::io::Errno;
 use workspace_common::problem::Problem;
 
-use super::archive::{
-    ArchiveFault, Member, MemberKind, ReadError, Report,
-    reader::{ArchiveReader, Item},
+use super::{
+    archive::{
+        ArchiveFault, Member, MemberKind, ReadError, Report,
+        reader::{ArchiveReader, Item},
+    },
+    exclude::Exclusions,
 };
 use crate::files::{
     FileError, Name, Root, WorkspacePath,
@@ -165,9 +168,25 @@ pub fn unpack(
     input: impl Read,
     progress: &mut dyn FnMut(&Report),
 ) -> Result<Unpacked, UnpackError> {
+    unpack_selected(root, unpacking, &Exclusions::default(), input, progress)
+}
+
+/// Like [`unpack`], from a sender that was told what to leave out, and is not trusted to have done it:
+/// what is excluded is neither written nor removed, it is a refusal.
+///
+/// # Errors
+/// As [`unpack`], and when the archive has what is excluded.
+pub fn unpack_selected(
+    root: &Root,
+    unpacking: Unpacking,
+    exclusions: &Exclusions,
+    input: impl Read,
+    progress: &mut dyn FnMut(&Report),
+) -> Result<Unpacked, UnpackError> {
     let mut unpacker = Unpacker {
         root,
         unpacking,
+        exclusions,
         done: Unpacked::default(),
         seen: Seen::default(),
         parent: None,
@@ -215,6 +234,7 @@ struct Parent {
 struct Unpacker<'u> {
     root: &'u Root,
     unpacking: Unpacking,
+    exclusions: &'u Exclusions,
     done: Unpacked,
     seen: Seen,
     /// The directory of the last member: the next one is mostly in the same.
@@ -234,6 +254,12 @@ impl Unpacker<'_> {
         let Some((parent_path, name)) = path.split_last() else {
             return Ok(accept_top(member)?);
         };
+        let kind = match member.kind {
+            MemberKind::Directory => Kind::Directory,
+            MemberKind::Symlink(_) => Kind::Symlink,
+            MemberKind::File(_) | MemberKind::Sparse(_) | MemberKind::Kept => Kind::File,
+        };
+        self.refuse_excluded(&path, kind)?;
         self.count(&path, member)?;
         // In this order: the time that a directory gets in the end is the one of the archive.
         if self.parent.as_ref().is_some_and(|last| last.path != parent_path) {
@@ -277,12 +303,21 @@ impl Unpacker<'_> {
         Ok(())
     }
 
+    fn refuse_excluded(&self, path: &WorkspacePath, kind: Kind) -> Result<(), ReadError> {
+        match self.exclusions.leaves_out(path, kind) {
+            true => Err(ReadError::refused(path.as_bytes(), ArchiveFault::Excluded)),
+            false => Ok(()),
+        }
+    }
+
     fn note_removal(&mut self, path: &[u8]) -> Result<(), UnpackError> {
         if self.unpacking.purpose == Purpose::Archive {
             return Err(ReadError::refused(path, ArchiveFault::Removal).into());
         }
         if self.unpacking.removes() {
             let path = accept_path(path)?;
+            // Of what kind it was is not said. A directory goes only when nothing is left in it.
+            self.refuse_excluded(&path, Kind::File)?;
             let entries = self.done.removals.len();
             if u64::try_from(entries).is_ok_and(|n| n >= self.unpacking.limits.max_entries) {
                 let limit = self.unpacking.limits.max_entries;

@@ -17,7 +17,6 @@ pub(crate) type Round<'a> = Box<dyn FnMut(usize) -> Result<f64> + 'a>;
 pub(crate) struct Contender<'a> {
     role: Role,
     name: &'static str,
-    /// Of the ratio, ours over it.
     target: Option<Target>,
     /// Why it does not run, where it does not.
     round: Result<Round<'a>, String>,
@@ -40,10 +39,17 @@ impl<'a> Contender<'a> {
         self
     }
 
-    /// Ours is at least so many times as fast.
+    /// Ours is at least so many times as fast; to three places, as it is shown.
     #[must_use]
     pub(crate) fn faster(self, times: f64) -> Self {
-        self.at_most(1.0 / times)
+        self.at_most((1000.0 / times).round() / 1000.0)
+    }
+
+    /// Ours takes at most so many milliseconds, whatever this takes.
+    #[must_use]
+    pub(crate) fn within(mut self, milliseconds: f64) -> Self {
+        self.target = Some(Target::AtMost(milliseconds));
+        self
     }
 }
 

@@ -102,13 +102,6 @@ impl Row {
         self
     }
 
-    /// The same with a target, where it has none.
-    #[must_use]
-    pub(crate) fn or_target(mut self, target: Target) -> Self {
-        self.target = self.target.or(Some(target));
-        self
-    }
-
     /// Ours over the other, if both were measured.
     pub(crate) fn ratio(&self) -> Option<Ratio> {
         let other = self.other.as_ref()?.figure.as_ref().ok()?;
