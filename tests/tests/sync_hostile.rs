@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     os::unix::{ffi::OsStrExt, fs::symlink, net::UnixListener},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::{
         Arc,
@@ -282,7 +282,7 @@ fn a_pull_takes_nothing_that_is_excluded_whatever_the_workspace_sends() -> Resul
         ensure!(pulled.status.code() == Some(125) && said.contains("excluded"), "{said}");
         answered.join().map_err(|_panic| anyhow::anyhow!("the impostor panicked"))??;
         let there: Vec<_> = picture(&local)?.into_keys().collect();
-        assert_eq!(there, [".git", ".git/config", ".git/hooks"].map(Into::into));
+        assert_eq!(there, [".git", ".git/config", ".git/hooks"].map(PathBuf::from));
         assert_eq!(fs::read_to_string(local.join(".git/config"))?, "mine");
     }
     Ok(())

@@ -391,6 +391,16 @@ fn a_file_where_the_archive_has_a_directory_above_is_an_error() {
     assert_eq!(error.kind(), FileErrorKind::NotADirectory);
 }
 
+#[test]
+fn a_quota_that_is_used_up_counts_as_a_full_disk() {
+    let path = crate::files::WorkspacePath::parse(b"a").unwrap();
+    for errno in [rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT] {
+        let error = crate::files::FileError::from_errno("unpack", &path, errno);
+        let problem = Problem::from(UnpackError::File(error));
+        assert_eq!((problem.status.as_u16(), problem.code), (507, "no_space"));
+    }
+}
+
 fn any_name() -> impl Strategy<Value = Vec<u8>> {
     let byte = any::<u8>().prop_filter("not in a name", |byte| *byte != 0 && *byte != b'/');
     proptest::collection::vec(byte, 1..40)
