@@ -233,6 +233,10 @@ fn an_archive_of_tar_with_owners_and_attributes_is_taken_without_them() -> Resul
 fn all_of_it_holds_under_gvisor() -> Result<()> {
     require!(Gvisor);
     let left_out = [
+        (
+            "modes_links_empty_directories_and_nanoseconds_survive_the_way_in_and_back",
+            "times before 1970 are another there",
+        ),
         ("a_sparse_file_takes_as_few_blocks_on_the_other_side", "a file there has no holes"),
         (
             "sockets_fifos_and_devices_are_left_out_and_listed_both_ways",

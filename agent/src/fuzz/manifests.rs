@@ -53,10 +53,13 @@ fn manifests() {
     });
 }
 
+fn each(entries: &[Entry]) -> impl Iterator<Item = Result<Entry, Infallible>> + '_ {
+    entries.iter().cloned().map(Ok)
+}
+
 /// A tree differs from itself in nothing, and from nothing in everything.
 fn differences(entries: &[Entry]) {
     let found = |source: &[Entry], target: &[Entry]| -> Vec<Change> {
-        let each = |entries: &[Entry]| entries.to_vec().into_iter().map(Ok::<_, Infallible>);
         let diff = Diff::new(each(source), each(target), Criterion::SizeAndTime);
         changes::<_, _, Infallible>(diff).flatten().collect()
     };
