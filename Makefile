@@ -144,6 +144,15 @@ test-arm64: build-arm64 ## the arm64 binaries: their form, and that they work, u
 	@WORKSPACE_BIN_DIR=$(EMULATED) cargo test --locked -p workspace-tests \
 		--test smoke --test exec_uds --test files --test proxy_forward -- $(NOT_EMULATED)
 
+# `make test` runs the same targets for a second each, always with the same inputs.
+SECONDS_EACH ?= 60
+.PHONY: fuzz
+fuzz: need-cargo ## every parser against mutated inputs by chance, SECONDS_EACH=60 a target; a failure prints its seed
+	@WORKSPACE_FUZZ_SECONDS=$(SECONDS_EACH) RUST_LIB_BACKTRACE=0 \
+		cargo test --locked -p workspace-agent --lib fuzz:: -- --nocapture
+	@WORKSPACE_FUZZ_SECONDS=$(SECONDS_EACH) RUST_LIB_BACKTRACE=0 \
+		cargo test --locked -p workspace-proxy --test fuzz -- --nocapture
+
 .PHONY: bench
 bench: build $(VENV)/.installed ## figures beside their floors, peers and targets; ONLY="exec bulk" for some
 	@cargo build --locked --release -p workspace-tests --bin workspace-bench

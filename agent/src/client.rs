@@ -6,7 +6,7 @@
 pub mod attach;
 mod delta;
 mod ending;
-mod event;
+pub(crate) mod event;
 pub mod exec;
 pub mod failure;
 pub mod get;

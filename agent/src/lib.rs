@@ -34,3 +34,6 @@ pub mod client;
 
 pub mod kernel_file;
 pub mod sys;
+
+#[cfg(test)]
+mod fuzz;

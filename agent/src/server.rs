@@ -51,8 +51,9 @@ use crate::{
 const HIGHEST_INHERITED: i32 = 1024;
 /// Files are made as every shell makes them, whatever the agent's parent wanted of its own.
 const DEFAULT_UMASK: u32 = 0o022;
-/// Files that an earlier agent may have left half-written; looking at more would delay the start.
-const MAX_SWEPT_ENTRIES: u64 = 100_000;
+/// How many entries are looked at for what an earlier agent has left half-written. It is done beside
+/// the serving; as many as a push may have.
+const MAX_SWEPT_ENTRIES: u64 = 2_000_000;
 /// Time between TERM and KILL for what commands have left running, when the agent stops.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
 /// Transfers at once. Each holds a blocking thread for as long as its client takes.

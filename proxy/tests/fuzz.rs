@@ -1,19 +1,10 @@
 //! Mutated inputs against the parsers that face a workspace or an operator: targets, paths, policy
-//! files. Each starts from the files of tests/corpus, which hold what was of interest once.
-//!
-//! It is not guided by coverage. What it looks for is a property that breaks, not only a panic.
-//! `WORKSPACE_FUZZ_RUNS` is the number of inputs for each target, `WORKSPACE_FUZZ_SEED` repeats a run.
+//! files. Each starts from the files of tests/corpus; `workspace_fuzz` says how they are mutated.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::print_stderr,
-    reason = "a test fails by panicking, and says by what input it can be repeated"
-)]
-
-use std::path::PathBuf;
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use http::{Method, Request};
+use workspace_fuzz::Corpus;
 use workspace_proxy::classify::{EncodedSlash, Routes, Target, check_path, classify};
 use workspace_proxy::config::{Settings, Sources};
 use workspace_proxy::host::{Host, HostPort};
@@ -21,85 +12,18 @@ use workspace_proxy::policy::{Access, Question, decide};
 use workspace_proxy::rules::path;
 
 /// Inputs for each target: about two seconds for all of them.
-const RUNS: usize = 20_000;
+const RUNS: u64 = 20_000;
 
 /// Pieces that mean something to one of the parsers.
-const WORDS: [&str; 40] = [
+const WORDS: &[&str] = &[
     ".", "..", "/", "//", "\\", "%2e", "%2E", "%2f", "%5c", "%00", "%", "%25", ":", "::", "[", "]",
     "@", "#", "?", ";", "0x", "0", "127.1", "xn--", "-", "_", "*", "**.", "*.", "example", ":443",
     ":0", "\u{0}", "\r\n", "\t", "\u{fc}", "\u{3002}", "&a ", "*a", "- ",
 ];
 
-/// The same inputs in every run, unless others are asked for: a test must not fail by chance.
-const SEED: u64 = 1;
-
-struct Mutator {
-    random: fastrand::Rng,
-    corpus: Vec<Vec<u8>>,
-}
-
-impl Mutator {
-    fn new(target: &str) -> Self {
-        let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(target);
-        let mut files: Vec<PathBuf> =
-            std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.sort();
-        let corpus: Vec<Vec<u8>> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
-        assert!(!corpus.is_empty(), "no corpus for {target}");
-        let seed = number("WORKSPACE_FUZZ_SEED").unwrap_or(SEED);
-        eprintln!("{target}: WORKSPACE_FUZZ_SEED={seed}");
-        Self { random: fastrand::Rng::with_seed(seed), corpus }
-    }
-
-    /// Runs a check on every file of the corpus, and on mutations of them.
-    fn run(mut self, check: impl Fn(&str)) {
-        for input in &self.corpus {
-            check(&String::from_utf8_lossy(input));
-        }
-        let runs = number("WORKSPACE_FUZZ_RUNS").map_or(RUNS, |runs| runs.try_into().unwrap());
-        for _ in 0..runs {
-            let input = self.next();
-            check(&String::from_utf8_lossy(&input));
-        }
-    }
-
-    fn next(&mut self) -> Vec<u8> {
-        let mut input = self.pick().clone();
-        for _ in 0..self.random.usize(1..6) {
-            let at = self.random.usize(0..=input.len());
-            match self.random.u8(0..6) {
-                0 if at < input.len() => input[at] ^= 1 << self.random.u8(0..8),
-                1 if at < input.len() => drop(input.remove(at)),
-                2 => input.insert(at, self.random.u8(..)),
-                3 => {
-                    let end = self.random.usize(at..=input.len());
-                    let piece = input[at..end].to_vec();
-                    input.splice(at..at, piece);
-                }
-                4 => {
-                    let other = self.pick().clone();
-                    let from = self.random.usize(0..=other.len());
-                    input.truncate(at);
-                    input.extend(&other[from..]);
-                }
-                _ => {
-                    let word = WORDS[self.random.usize(0..WORDS.len())];
-                    input.splice(at..at, word.bytes());
-                }
-            }
-            input.truncate(16_384);
-        }
-        input
-    }
-
-    fn pick(&mut self) -> &Vec<u8> {
-        let at = self.random.usize(0..self.corpus.len());
-        &self.corpus[at]
-    }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap())
+fn run(target: &str, check: impl Fn(&str)) {
+    let corpus = Corpus::new(env!("CARGO_MANIFEST_DIR"), target, WORDS, RUNS);
+    corpus.run(|input| check(&String::from_utf8_lossy(input)));
 }
 
 /// What was accepted is canonical: it parses to itself, and no resolver reads it as a number.
@@ -121,7 +45,7 @@ fn is_canonical(at: &HostPort, input: &str) {
 #[test]
 fn targets() {
     let methods = [Method::GET, Method::CONNECT, Method::POST];
-    Mutator::new("targets").run(|input| {
+    run("targets", |input| {
         for default in [None, Some(443)] {
             if let Ok(at) = HostPort::parse_authority(input, default) {
                 is_canonical(&at, input);
@@ -156,7 +80,7 @@ fn leaves_its_place(path: &str) -> bool {
 
 #[test]
 fn paths() {
-    Mutator::new("paths").run(|input| {
+    run("paths", |input| {
         if check_path(input, EncodedSlash::Refused).is_ok() {
             assert!(!leaves_its_place(input), "{input:?}");
         }
@@ -173,7 +97,7 @@ fn policy_files() {
     let hosts = ["unrelated.invalid:443", "10.0.0.1:443", "[::1]:80", "a.example:443"];
     let asked: Vec<HostPort> =
         hosts.iter().map(|text| HostPort::parse_authority(text, None).unwrap()).collect();
-    Mutator::new("policy").run(|input| {
+    run("policy", |input| {
         let Ok(settings) = Settings::compile(&Sources::default(), Some(input)) else { return };
         for at in &asked {
             let question = Question { at, access: Access::Tunnel, request: None };

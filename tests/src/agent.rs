@@ -40,7 +40,15 @@ impl Setup {
     /// # Errors
     /// When there is no room for temporary files.
     pub fn new() -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("agent").tempdir()?;
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// The same with its directory in this one.
+    ///
+    /// # Errors
+    /// When it cannot be made there.
+    pub fn new_in(place: &Path) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("agent").tempdir_in(place)?;
         fs::create_dir(directory.path().join("root"))?;
         let (arguments, environment) = (Vec::new(), Vec::new());
         Ok(Self { directory, arguments, environment, tcp: false, token: None, user: None })
@@ -219,6 +227,17 @@ impl Agent {
     /// When it does not start.
     pub fn start() -> Result<Self> {
         Setup::new()?.start()
+    }
+
+    /// Kills it without a warning, as a machine without memory would, and starts another in its place.
+    ///
+    /// # Errors
+    /// When the other does not start.
+    pub fn restart_killed(&mut self) -> Result<()> {
+        self.signal(Signal::KILL)?;
+        self.daemon.wait()?;
+        self.daemon = Daemon::spawn("agent", self.setup.command(), self.setup.directory())?;
+        self.daemon.wait_until_answering(self.client.endpoint())
     }
 
     /// The directory of its socket, root and outputs.

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use crate::{docker, manifests, peer};
+use crate::{docker, manifests, mounts, peer};
 
 /// Something that only some machines have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,12 +42,14 @@ pub enum Tool {
     Redis,
     /// Root, and the programs that make networks: ip, nft, nsenter, unshare.
     NetworkLab,
+    /// A mount namespace to mount file systems in.
+    Mounts,
 }
 
 impl Tool {
     /// Why it cannot be used here; `None` when it can. Looked up once.
     pub fn missing(self) -> Option<String> {
-        static ANSWERS: [OnceLock<Option<String>>; 14] = [const { OnceLock::new() }; 14];
+        static ANSWERS: [OnceLock<Option<String>>; 15] = [const { OnceLock::new() }; 15];
         ANSWERS[self as usize].get_or_init(|| self.look()).clone()
     }
 
@@ -97,6 +99,10 @@ impl Tool {
                         .iter()
                         .all(|(program, version)| works(program, &[version])),
                 "making networks takes root, iproute2, nftables and util-linux",
+            ),
+            Self::Mounts => unless(
+                mounts::possible(),
+                "this machine lets no test mount a file system (unshare --mount, mount)",
             ),
         }
     }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use workspace_tests::{
     agent::{Agent, Setup, text},
     commands::Follower,
+    tree::picture,
     wait::eventually,
 };
 
@@ -167,6 +168,7 @@ fn what_has_changed_is_saved_during_a_stop() -> Result<()> {
     let pulled = agent.run_cli("pull", &[&local, "--json"])?;
     assert_eq!(serde_json::from_slice::<Value>(&pulled.stdout)?["files"], 2000);
     assert_eq!(fs::read_to_string(saved.path().join("d3/f3"))?, "after the last pull 3");
+    ensure!(picture(saved.path())? == picture(&agent.root())?, "the copy is not what was there");
     ensure!(agent.daemon.is_running(), "the agent has ended with a subscriber left");
     drop(events);
     ensure!(agent.daemon.wait()?.success(), "{}", agent.daemon.output());

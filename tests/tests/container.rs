@@ -17,6 +17,7 @@ use workspace_tests::{
     origin::Origin,
     proxy::{Proxy, Setup},
     require,
+    tar::{DIRECTORY, Member, archive},
     wait::eventually,
 };
 
@@ -94,6 +95,27 @@ fn a_direct_connection_fails_and_the_proxied_one_works() -> Result<()> {
     );
     let denied = world.stdout(&request.replace("plain.test", "other.test"))?;
     ensure!(denied.starts_with("HTTP/1.1 403"), "{denied}");
+    Ok(())
+}
+
+#[test]
+fn what_is_pushed_belongs_to_the_user_of_the_workspace() -> Result<()> {
+    require!(Docker);
+    if no_images() {
+        return Ok(());
+    }
+    let world = World::start(&[])?;
+    // The owners in the archive are root and somebody else.
+    let body = archive(&[
+        Member::new(DIRECTORY, "pushed/").field(108, b"0000000\0").field(116, b"0000000\0"),
+        Member::file("pushed/file", "x").field(108, b"0011147\0").field(116, b"0011150\0"),
+        Member::link("pushed/link", "file").field(108, b"0000000\0").field(116, b"0000000\0"),
+    ]);
+    let answer = world.client().send("POST", "/v1/sync/push", &body)?;
+    ensure!(answer.status() == 200, "{}", answer.text());
+    let owners =
+        world.stdout("find pushed -exec stat -c %u:%g {} + | sort | uniq -c | tr -s ' '")?;
+    assert_eq!(owners, "3 1000:1000");
     Ok(())
 }
 

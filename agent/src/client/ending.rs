@@ -21,7 +21,7 @@ const SIGNALLED: u8 = 128;
 
 /// How a command ended, as far as it matters here.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct Exit {
+pub(crate) struct Exit {
     exit_code: Option<u8>,
     signal: Option<String>,
     #[serde(default)]

@@ -11,11 +11,11 @@ use super::{ending::Exit, failure::Failure};
 use crate::exec::frame::{Frame, FrameError, Kind};
 
 /// What came of each limit that was asked for, by its name.
-pub(super) type Limits = BTreeMap<String, String>;
+pub(crate) type Limits = BTreeMap<String, String>;
 
 /// One thing told.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(crate) enum Told {
     /// The command runs.
     Started { id: String, limits: Limits },
     /// This connection is attached to it.
@@ -76,7 +76,7 @@ impl Told {
     ///
     /// # Errors
     /// When it is none.
-    pub(super) fn from_json(json: &[u8]) -> Result<Self, Failure> {
+    pub(crate) fn from_json(json: &[u8]) -> Result<Self, Failure> {
         let (stream, text) = match serde_json::from_slice(json)? {
             Event::Stdout(text) => (Kind::Stdout, text),
             Event::Stderr(text) => (Kind::Stderr, text),
@@ -96,7 +96,7 @@ impl Told {
     ///
     /// # Errors
     /// When the event in it is none.
-    pub(super) fn from_frame(frame: Frame) -> Result<Self, Failure> {
+    pub(crate) fn from_frame(frame: Frame) -> Result<Self, Failure> {
         match frame {
             Frame::Event(json) => Self::from_json(&json),
             Frame::Data { kind: stream, offset, bytes } => {

@@ -11,7 +11,10 @@ use workspace_common::{
 };
 
 use crate::{
-    files::path::{PathError, printable},
+    files::{
+        WorkspacePath,
+        path::{PathError, printable},
+    },
     sync::{
         exclude::ExcludeError, manifest::wire::ManifestError, pack::PackError,
         removal::LooksLikeAMistake, unpack::UnpackError,
@@ -109,6 +112,9 @@ pub enum Failure {
         /// The directory.
         dir: PathBuf,
     },
+    /// The agent wants what it was not offered.
+    #[error("the agent asks for '{0}', which is excluded on this side; nothing was sent")]
+    AskedForExcluded(WorkspacePath),
     /// Removing so much looks like a mistake.
     #[error(transparent)]
     Removal(#[from] LooksLikeAMistake),

@@ -17,7 +17,11 @@ use super::{failure::Failure, progress::Direction, tree::Tree};
 use crate::{
     files::{Root, WorkspacePath, transfer},
     sync::{
-        manifest::{Entry, scan::Scan, wire::ManifestReader},
+        manifest::{
+            Entry,
+            scan::{Scan, ScanOptions, Unfinished},
+            wire::ManifestReader,
+        },
         merge::{
             Verdict,
             walk::{Merged, Policy, Winner, merge},
@@ -83,6 +87,8 @@ pub(super) struct Sides<'s> {
     pub(super) local: Option<Arc<Root>>,
     pub(super) direction: Direction,
     pub(super) deletes: bool,
+    /// What becomes of this machine's unfinished writes.
+    pub(super) unfinished: Unfinished,
 }
 
 impl Sides<'_> {
@@ -94,7 +100,8 @@ impl Sides<'_> {
     ) -> Result<Vec<Merged>, Failure> {
         let policy = Policy { winner: conflict.winner(self.direction), deletes: self.deletes };
         let (base, remote) = (base.read()?, self.remote_entries().await?);
-        let (local, options) = (self.local.clone(), self.tree.options.clone());
+        let local = self.local.clone();
+        let options = ScanOptions { unfinished: self.unfinished, ..self.tree.options.clone() };
         let direction = self.direction;
         let merging = tokio::task::spawn_blocking(move || {
             let local = local.into_iter().flat_map(|root| Scan::new(root, options.clone()));

@@ -2,7 +2,8 @@
 //!
 //! One round trip whatever the size: the manifest of what is here goes, and what differs comes. The
 //! workspace is not trusted: what it sends is unpacked by the same code, with the same refusals, that
-//! guards the workspace from what it is sent; and what it wants removed is judged here.
+//! guards the workspace from what it is sent; what it wants removed is judged here, and what is excluded
+//! is neither written nor removed, whatever it sends.
 
 mod deferred;
 mod merge;
@@ -32,9 +33,15 @@ use crate::{
         coding::Coding,
         delta::HEADER,
         diff::wire::Plan,
-        manifest::{Entry, scan::Scan},
+        exclude::Exclusions,
+        manifest::{
+            Entry,
+            scan::{Scan, ScanOptions, Unfinished},
+        },
         removal::guard,
-        unpack::{Purpose, Removals, UnpackError, Unpacked, Unpacking, Wanted, unpack_wanted},
+        unpack::{
+            Purpose, Removals, Selected, UnpackError, Unpacked, Unpacking, Wanted, unpack_selected,
+        },
     },
 };
 
@@ -94,7 +101,8 @@ pub async fn pull(
     progress: &Progress,
 ) -> Result<Report, Failure> {
     let pull = Pull::start(client, args)?;
-    let entries = pull.entries()?.into_iter().flatten();
+    // What a killed pull has left unfinished is met in the same scan.
+    let entries = pull.entries(Unfinished::Remove)?.into_iter().flatten();
     pull.run(entries, None, args.tree.delete, progress).await
 }
 
@@ -130,8 +138,8 @@ impl<'p> Pull<'p> {
     }
 
     /// What is here, if the directory is here at all: it is made when the agent has answered.
-    fn entries(&self) -> Result<Option<Scan>, Failure> {
-        let options = self.tree.options.clone();
+    fn entries(&self, unfinished: Unfinished) -> Result<Option<Scan>, Failure> {
+        let options = ScanOptions { unfinished, ..self.tree.options.clone() };
         Ok(open_existing(&self.dir)?.map(|root| Scan::new(root, options)))
     }
 
@@ -147,7 +155,8 @@ impl<'p> Pull<'p> {
         let (answer, counted) = self.ask("/v1/sync/pull", &[("delete", asked)], entries).await?;
         let root = self.open_target()?;
         let removals = if delete.delete { Removals::Collect } else { Removals::Ignore };
-        let receiving = Receiving { root: Arc::clone(&root), removals, wanted };
+        let exclusions = self.tree.options.exclusions.clone();
+        let receiving = Receiving { root: Arc::clone(&root), removals, wanted, exclusions };
         let mut unpacked = receiving.receive(answer, progress).await?;
         let deferred = std::mem::take(&mut unpacked.deferred);
         let guarded = (!delete.delete_any).then_some(counted.entries());
@@ -161,7 +170,7 @@ impl<'p> Pull<'p> {
     }
 
     async fn plan(&self) -> Result<Plan, Failure> {
-        let entries = self.entries()?.into_iter().flatten();
+        let entries = self.entries(Unfinished::Leave)?.into_iter().flatten();
         let (answer, _) = self.ask("/v1/sync/diff", &[("direction", "pull")], entries).await?;
         receive_plan(answer).await
     }
@@ -203,6 +212,8 @@ struct Receiving {
     root: Arc<Root>,
     removals: Removals,
     wanted: Option<Arc<Wanted>>,
+    /// What the workspace was told to leave out.
+    exclusions: Exclusions,
 }
 
 impl Receiving {
@@ -219,9 +230,11 @@ impl Receiving {
         let mut counter = progress.counter();
         let how = Unpacking::of(Purpose::Mirror(self.removals));
         let (root, wanted) = (Arc::clone(&self.root), self.wanted.clone());
+        let exclusions = self.exclusions.clone();
         let unpacking = tokio::task::spawn_blocking(move || {
+            let selected = Selected { wanted: wanted.as_deref(), exclusions: Some(&exclusions) };
             let input = coding.decode(intake)?;
-            unpack_wanted(&root, how, wanted.as_deref(), input, &mut counter).map_err(Failure::from)
+            unpack_selected(&root, how, selected, input, &mut counter).map_err(Failure::from)
         });
         let (unpacked, ()) = tokio::join!(unpacking, feed.pump(answer.into_body()));
         unpacked?

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     files::{
         FileError, Root, WorkspacePath,
+        metadata::Kind,
         transfer::{self, Outlet},
     },
     sync::{
@@ -190,9 +191,26 @@ impl<'p> Push<'p> {
         *request.uri_mut() = self.tree.target("/v1/sync/diff", &self.remote, &[]);
         let answer = send(self.client, request, self.coding).await?;
         let mut plan = receive_plan(answer).await?;
+        self.refuse_excluded(&plan)?;
         let ignores = self.ignores();
         plan.changes.retain(|change| !removes_ignored(change, ignores.as_ref()));
         Ok((plan, counted))
+    }
+
+    /// A workspace that asks for what is left out gets nothing: it was never told that it is there.
+    fn refuse_excluded(&self, plan: &Plan) -> Result<(), Failure> {
+        let exclusions = &self.tree.options.exclusions;
+        let excluded = plan.changes.iter().map(Change::entry).find(|entry| {
+            let kind = match entry.node {
+                Node::Directory => Kind::Directory,
+                Node::File { .. } | Node::Symlink(_) | Node::Skipped(_) => Kind::File,
+            };
+            exclusions.leaves_out(&entry.path, kind)
+        });
+        match excluded {
+            None => Ok(()),
+            Some(entry) => Err(Failure::AskedForExcluded(entry.path.clone())),
+        }
     }
 
     /// Sends what differs, large files as deltas, and those whole that are changed meanwhile.

@@ -29,7 +29,10 @@ use crate::{
         coding::Coding,
         compare::write_manifest,
         exclude::{Defaults, Exclusions, patterns_of},
-        manifest::{Entry, scan::ScanOptions},
+        manifest::{
+            Entry,
+            scan::{ScanOptions, Unfinished},
+        },
     },
 };
 
@@ -146,7 +149,12 @@ impl Tree {
         patterns.extend(args.exclude.iter().cloned());
         let defaults = if args.no_default_excludes { Defaults::Ignore } else { Defaults::Apply };
         let exclusions = Exclusions::new(&patterns, defaults)?;
-        let options = ScanOptions { exclusions, gitignore: args.gitignore, hashes: args.checksum };
+        let options = ScanOptions {
+            exclusions,
+            gitignore: args.gitignore,
+            hashes: args.checksum,
+            unfinished: Unfinished::Leave,
+        };
         Ok(Self { options, patterns, defaults })
     }
 

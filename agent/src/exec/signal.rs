@@ -17,7 +17,10 @@ pub fn name(number: i32) -> String {
 
 /// The number of a signal as [`name`] writes it.
 pub fn number(name: &str) -> Option<u8> {
-    let Some(short) = name.strip_prefix("SIG") else { return name.parse().ok() };
+    let Some(short) = name.strip_prefix("SIG") else {
+        // `parse` would take a plus, too.
+        return name.parse().ok().filter(|_| name.bytes().all(|byte| byte.is_ascii_digit()));
+    };
     let index = NAMES.iter().position(|known| *known == short)?;
     u8::try_from(index + 1).ok()
 }
@@ -34,6 +37,8 @@ mod tests {
         for known in [1_u8, 9, 31, 35, 64] {
             assert_eq!(number(&name(i32::from(known))), Some(known));
         }
-        assert_eq!(number("SIGNONE"), None);
+        for unknown in ["SIGNONE", "KILL", "+9", "-9", "256", ""] {
+            assert_eq!(number(unknown), None, "{unknown}");
+        }
     }
 }

@@ -147,7 +147,13 @@ impl Root {
     }
 }
 
-fn sweep_one(directory: &Directory, name: Name<'_>, kind: Kind) -> rustix::io::Result<bool> {
+/// Removes an unfinished write; says whether the name was one. A file that some process works on is
+/// locked, and an error.
+pub(crate) fn sweep_one(
+    directory: &Directory,
+    name: Name<'_>,
+    kind: Kind,
+) -> rustix::io::Result<bool> {
     if !name.is_unfinished_write() {
         return Ok(false);
     }

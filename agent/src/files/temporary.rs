@@ -38,13 +38,14 @@ pub struct TemporaryFile<'d> {
     directory: &'d Directory,
     name: String,
     file: File,
+    published: bool,
 }
 
 impl<'d> TemporaryFile<'d> {
     /// Makes one in `directory`, readable by the owner alone until it is published.
     pub fn create(directory: &'d Directory) -> Result<Self> {
         let (name, file) = with_fresh_name(|name| directory.create_new(name, 0o600))?;
-        let temporary = Self { directory, name, file };
+        let temporary = Self { directory, name, file, published: false };
         // Without locks (some network file systems) the sweep leaves such files alone.
         match flock(&temporary.file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => Ok(temporary),
@@ -112,10 +113,11 @@ impl<'d> TemporaryFile<'d> {
 
     /// Gives the file its name. What had the name before is gone, unless it is a directory, which
     /// is an error.
-    pub fn publish(self, name: Name<'_>) -> Result<()> {
-        // Dropping `self` afterwards finds nothing to remove under the temporary name.
-        self.directory
-            .rename(Name::parse(self.name.as_bytes()).map_err(|_reason| Errno::INVAL)?, name)
+    pub fn publish(mut self, name: Name<'_>) -> Result<()> {
+        let temporary = Name::parse(self.name.as_bytes()).map_err(|_reason| Errno::INVAL)?;
+        self.directory.rename(temporary, name)?;
+        self.published = true;
+        Ok(())
     }
 
     /// The same, but with `EXIST` where something has the name.
@@ -137,7 +139,9 @@ impl Write for TemporaryFile<'_> {
 
 impl Drop for TemporaryFile<'_> {
     fn drop(&mut self) {
-        remove_quietly(self.directory, &self.name);
+        if !self.published {
+            remove_quietly(self.directory, &self.name);
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! Its own iteration is not used: it takes an end of input for the end of the archive, so that a
 //! cut stream looks whole, and reads extended headers of any size into memory.
 
+mod number;
 pub mod reader;
 pub mod writer;
 
@@ -105,6 +106,9 @@ pub enum ArchiveFault {
     /// A note of a file that is kept back, in an archive that is to be unpacked plainly.
     #[error("it is a note of a file that is kept back, which nobody asked for here")]
     Deferred,
+    /// What the receiver has left out.
+    #[error("it is excluded on this side, and was not asked for")]
+    Excluded,
     /// A directory or link that has content.
     #[error("it is a directory or link, and yet has content")]
     UnexpectedContent,

@@ -55,8 +55,8 @@ pub enum Defaults {
     Ignore,
 }
 
-/// Compiled patterns.
-#[derive(Debug, Clone)]
+/// Compiled patterns; none by default.
+#[derive(Debug, Clone, Default)]
 pub struct Exclusions {
     names: Patterns,
     paths: Patterns,
@@ -102,6 +102,23 @@ impl Exclusions {
         let decisions = [self.names.decide(name, kind), self.paths.decide(path.as_bytes(), kind)];
         let last = decisions.into_iter().flatten().max_by_key(|meaning| meaning.place);
         last.is_some_and(|meaning| meaning.excludes)
+    }
+
+    /// Whether an entry is left out, itself or by a directory that it is in. Slower than
+    /// [`Exclusions::exclude`], for paths that the other side names.
+    pub fn leaves_out(&self, path: &WorkspacePath, kind: Kind) -> bool {
+        if self.names.meanings.is_empty() && self.paths.meanings.is_empty() {
+            return false;
+        }
+        let mut above = path.clone();
+        above.pop();
+        while !above.is_root() {
+            if self.exclude(&above, Kind::Directory) {
+                return true;
+            }
+            above.pop();
+        }
+        self.exclude(path, kind)
     }
 }
 
@@ -186,6 +203,15 @@ mod tests {
         ] {
             assert_eq!(excluded(&[pattern], path.as_bytes(), kind), expected, "{pattern} {path}");
         }
+    }
+
+    #[test]
+    fn what_is_in_a_directory_that_is_left_out_is_left_out_whatever_comes_later() {
+        let exclusions = Exclusions::new(&["!config"], Defaults::Apply).unwrap();
+        let leaves_out =
+            |path: &[u8]| exclusions.leaves_out(&WorkspacePath::parse(path).unwrap(), Kind::File);
+        assert!(leaves_out(b"a/.git/hooks/config") && leaves_out(b".git"));
+        assert!(!leaves_out(b"a/git/config") && !leaves_out(b"node_modules"));
     }
 
     #[test]

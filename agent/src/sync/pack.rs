@@ -193,7 +193,7 @@ impl<W: Write> Packer<'_, W> {
         }
         let (mut file, metadata) = self.open(path)?;
         // Most files fit the buffer: their size is then what was read, whatever happens meanwhile.
-        let first = self.fill_buffer(path, &mut file)?;
+        let first = self.fill_buffer(path, &mut file, metadata.size)?;
         let whole = first < self.buffer.len();
         let size = if whole { as_u64(first) } else { metadata.size.max(as_u64(first)) };
         let kind = if metadata.allocated < size && !whole {
@@ -227,9 +227,18 @@ impl<W: Write> Packer<'_, W> {
         }
     }
 
-    fn fill_buffer(&mut self, path: &WorkspacePath, file: &mut File) -> Result<usize, FileError> {
+    /// Reads until the buffer is full, or the file at its end. One that has given as many bytes as it
+    /// had when it was opened is not asked once more.
+    fn fill_buffer(
+        &mut self,
+        path: &WorkspacePath,
+        file: &mut File,
+        expected: u64,
+    ) -> Result<usize, FileError> {
         let mut filled = 0;
-        while let Some(rest) = self.buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        while filled == 0 || as_u64(filled) != expected {
+            let rest = self.buffer.get_mut(filled..).filter(|rest| !rest.is_empty());
+            let Some(rest) = rest else { break };
             match file.read(rest) {
                 Ok(0) => break,
                 Ok(length) => filled += length,

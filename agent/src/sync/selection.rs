@@ -5,7 +5,7 @@ use workspace_common::problem::Problem;
 use super::{
     diff::Criterion,
     exclude::{Defaults, Exclusions},
-    manifest::scan::ScanOptions,
+    manifest::scan::{ScanOptions, Unfinished},
 };
 use crate::files::{WorkspacePath, query::Query};
 
@@ -34,7 +34,8 @@ impl Selection {
         let defaults = if defaults { Defaults::Apply } else { Defaults::Ignore };
         let exclusions = Exclusions::new(&patterns, defaults)
             .map_err(|error| Problem::bad_request("bad_exclude", error.to_string()))?;
-        Ok(Self { path, options: ScanOptions { exclusions, gitignore, hashes } })
+        let unfinished = Unfinished::Leave;
+        Ok(Self { path, options: ScanOptions { exclusions, gitignore, hashes, unfinished } })
     }
 
     /// What makes two files the same.

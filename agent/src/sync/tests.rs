@@ -17,7 +17,7 @@ use workspace_common::body::{empty, full};
 use super::{
     archive::{ReadError, Report},
     exclude::{Defaults, Exclusions},
-    manifest::scan::{Scan, ScanOptions},
+    manifest::scan::{Scan, ScanOptions, Unfinished},
     unpack::{Purpose, UnpackError, Unpacking},
     *,
 };
@@ -30,7 +30,12 @@ fn everything() -> Exclusions {
 fn pack_directory(directory: &Path, exclusions: &Exclusions) -> (Vec<u8>, Report) {
     let root = Root::open(directory).unwrap();
     let root = Arc::new(root);
-    let options = ScanOptions { exclusions: exclusions.clone(), gitignore: false, hashes: false };
+    let options = ScanOptions {
+        exclusions: exclusions.clone(),
+        gitignore: false,
+        hashes: false,
+        unfinished: Unfinished::Leave,
+    };
     let entries = pack::whole(Scan::new(Arc::clone(&root), options));
     pack::pack(&root, entries, Vec::new(), &mut |_| {}).unwrap()
 }
@@ -123,6 +128,26 @@ fn a_tree_comes_back_with_modes_times_links_and_odd_names() {
     for directory in [top, target.path()] {
         fs::set_permissions(directory.join("a"), fs::Permissions::from_mode(0o755)).unwrap();
     }
+}
+
+#[test]
+fn a_mirror_has_the_times_of_its_directories_too() {
+    let (source, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::create_dir_all(source.path().join("a/b/c")).unwrap();
+    for name in ["a/b/c/file", "a/b/file", "a/file", "z"] {
+        fs::write(source.path().join(name), "x").unwrap();
+    }
+    let root = Root::open(source.path()).unwrap();
+    for (seconds, path) in [(3, "a/b/c"), (2, "a/b"), (1, "a")] {
+        let path = crate::files::WorkspacePath::parse(path.as_bytes()).unwrap();
+        let modified = FileTime { seconds, nanoseconds: 7 };
+        root.subroot(&path).unwrap().directory().set_own_modified(modified).unwrap();
+    }
+    let (bytes, _) = pack_directory(source.path(), &everything());
+    let how = Unpacking::of(Purpose::Mirror(unpack::Removals::Ignore));
+    let root = Root::open(target.path()).unwrap();
+    unpack::unpack(&root, how, &*bytes, &mut |_| {}).unwrap();
+    assert_eq!(picture(source.path()), picture(target.path()));
 }
 
 #[test]
@@ -423,7 +448,12 @@ fn what_is_not_wanted_or_was_changed_meanwhile_stays() {
         fs::write(at(name), "old").unwrap();
     }
     let root = Arc::new(Root::open(target.path()).unwrap());
-    let options = ScanOptions { exclusions: everything(), gitignore: false, hashes: false };
+    let options = ScanOptions {
+        exclusions: everything(),
+        gitignore: false,
+        hashes: false,
+        unfinished: Unfinished::Leave,
+    };
     let scan = Scan::new(Arc::clone(&root), options).map(Result::unwrap);
     let mut wanted: unpack::Wanted = scan.map(|entry| (entry.path.clone(), Some(entry))).collect();
     let path = |text: &str| crate::files::WorkspacePath::parse(text.as_bytes()).unwrap();
@@ -435,7 +465,8 @@ fn what_is_not_wanted_or_was_changed_meanwhile_stays() {
     let names = ["changed", "come", "kept", "new", "unwanted"];
     let bytes = archive(&names.map(file));
     let how = Unpacking::of(Purpose::Mirror(unpack::Removals::Ignore));
-    let unpacked = unpack::unpack_wanted(&root, how, Some(&wanted), &*bytes, &mut |_| {}).unwrap();
+    let selected = unpack::Selected { wanted: Some(&wanted), exclusions: None };
+    let unpacked = unpack::unpack_selected(&root, how, selected, &*bytes, &mut |_| {}).unwrap();
     let texts = names.map(|name| fs::read_to_string(at(name)).unwrap());
     assert_eq!(texts, ["changed meanwhile", "has come meanwhile", "hostile", "hostile", "old"]);
     assert_eq!(unpacked.report.raced, ["changed", "come"]);
@@ -447,6 +478,16 @@ fn a_file_where_the_archive_has_a_directory_above_is_an_error() {
     let error = unpack_into(target.path(), &archive(&[file("a"), file("a/b")])).unwrap_err();
     let UnpackError::File(error) = error else { panic!("{error}") };
     assert_eq!(error.kind(), FileErrorKind::NotADirectory);
+}
+
+#[test]
+fn a_quota_that_is_used_up_counts_as_a_full_disk() {
+    let path = crate::files::WorkspacePath::parse(b"a").unwrap();
+    for errno in [rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT] {
+        let error = crate::files::FileError::from_errno("unpack", &path, errno);
+        let problem = Problem::from(UnpackError::File(error));
+        assert_eq!((problem.status.as_u16(), problem.code), (507, "no_space"));
+    }
 }
 
 fn any_name() -> impl Strategy<Value = Vec<u8>> {

@@ -46,7 +46,7 @@ use crate::files::{
 };
 pub use error::UnpackError;
 pub use how::{Limits, Purpose, Removals, Same, Unpacking};
-pub use notes::Wanted;
+pub use notes::{Selected, Wanted};
 pub use replace::Replacement;
 use replace::Replacing;
 
@@ -73,24 +73,24 @@ pub fn unpack(
     input: impl Read,
     progress: &mut dyn FnMut(&Report),
 ) -> Result<Unpacked, UnpackError> {
-    unpack_wanted(root, unpacking, None, input, progress)
+    unpack_selected(root, unpacking, Selected::default(), input, progress)
 }
 
-/// Like [`unpack`], but takes only what is `wanted`, where something is.
+/// Like [`unpack`], but takes only what is `selected`.
 ///
 /// # Errors
-/// As [`unpack`].
-pub fn unpack_wanted(
+/// As [`unpack`], and when the archive has what is excluded.
+pub fn unpack_selected(
     root: &Root,
     unpacking: Unpacking,
-    wanted: Option<&Wanted>,
+    selected: Selected<'_>,
     input: impl Read,
     progress: &mut dyn FnMut(&Report),
 ) -> Result<Unpacked, UnpackError> {
     let mut unpacker = Unpacker {
         root,
         unpacking,
-        wanted,
+        selected,
         done: Unpacked::default(),
         seen: Seen::default(),
         parent: None,
@@ -131,7 +131,7 @@ struct Parent {
 struct Unpacker<'u> {
     root: &'u Root,
     unpacking: Unpacking,
-    wanted: Option<&'u Wanted>,
+    selected: Selected<'u>,
     done: Unpacked,
     seen: Seen,
     /// The directory of the last member: the next one is mostly in the same.
@@ -165,7 +165,17 @@ impl Unpacker<'_> {
         let Some((parent_path, name)) = path.split_last() else {
             return Ok(accept_top(member)?);
         };
+        let kind = match member.kind {
+            MemberKind::Directory => Kind::Directory,
+            MemberKind::Symlink(_) => Kind::Symlink,
+            _ => Kind::File,
+        };
+        self.refuse_excluded(&path, kind)?;
         self.count(&path, member)?;
+        // In this order: the time that a directory gets in the end is the one of the archive.
+        if self.parent.as_ref().is_some_and(|last| last.path != parent_path) {
+            self.leave_parent()?;
+        }
         self.leave_directories(Some(&path))?;
         if !self.wants(&path) {
             return Ok(());
@@ -231,11 +241,9 @@ impl Unpacker<'_> {
         path: &WorkspacePath,
         parent_path: WorkspacePath,
     ) -> Result<Parent, FileError> {
-        match self.parent.take() {
-            Some(parent) if parent.path == parent_path => return Ok(parent),
-            last => self.parent = last,
+        if let Some(parent) = self.parent.take() {
+            return Ok(parent);
         }
-        self.leave_parent()?;
         let directory = self.root.create_directories(&parent_path, Links::Refuse);
         let directory = directory.map_err(|error| FileError::new("unpack", path, error.kind()))?;
         let there = directory.metadata();

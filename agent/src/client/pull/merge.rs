@@ -17,7 +17,12 @@ use crate::{
         },
         progress::{Direction, Format, Progress},
     },
-    sync::{archive::Report, manifest::Entry, merge::walk::Merged, unpack::Wanted},
+    sync::{
+        archive::Report,
+        manifest::{Entry, scan::Unfinished},
+        merge::walk::Merged,
+        unpack::Wanted,
+    },
 };
 
 /// Runs `pull --base`.
@@ -37,6 +42,7 @@ pub(super) async fn run(
         local: open_existing(&pull.dir)?,
         direction: Direction::Pull,
         deletes,
+        unfinished: if args.tree.dry_run { Unfinished::Leave } else { Unfinished::Remove },
     };
     let merged = sides.merge(base, how.0).await?;
     if args.tree.dry_run {

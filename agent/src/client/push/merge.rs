@@ -16,6 +16,7 @@ use crate::{
     sync::{
         archive::Report,
         diff::{Change, removes_ignored},
+        manifest::scan::Unfinished,
         merge::walk::Merged,
         removal::guard,
     },
@@ -61,6 +62,7 @@ impl Push<'_> {
             local: Some(Arc::clone(&self.root)),
             direction: Direction::Push,
             deletes: self.deletes,
+            unfinished: Unfinished::Leave,
         }
     }
 }

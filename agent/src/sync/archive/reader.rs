@@ -11,7 +11,7 @@ use tar::{EntryType, Header};
 
 use super::{
     ArchiveFault, BLOCK, DEFERRED_KEY, DELTA_KEY, KEPT_KEY, Member, MemberKind, REMOVED_KEY,
-    ReadError, SKIPPED_KEY, SPARSE_KEY, SkipReason,
+    ReadError, SKIPPED_KEY, SPARSE_KEY, SkipReason, number,
 };
 use crate::{
     files::{
@@ -173,7 +173,8 @@ impl<R: Read> ArchiveReader<R> {
     }
 
     fn expect_content(&mut self, size: u64) -> Result<(), ReadError> {
-        let end = size.checked_next_multiple_of(512);
+        // No file is larger than what an offset can say (lseek(2)).
+        let end = size.checked_next_multiple_of(512).filter(|end| i64::try_from(*end).is_ok());
         let end = end.ok_or_else(|| self.refused(ArchiveFault::BadHeader))?;
         self.left = size;
         self.padding = end - size;
@@ -181,7 +182,9 @@ impl<R: Read> ArchiveReader<R> {
     }
 
     fn header_size(&self, header: &Header) -> Result<u64, ReadError> {
-        header.entry_size().map_err(|_cause| self.refused(ArchiveFault::BadHeader))
+        let size = number::parse(&header.as_old().size);
+        let size = size.and_then(|size| u64::try_from(size).ok());
+        size.ok_or_else(|| self.refused(ArchiveFault::BadHeader))
     }
 
     fn read_extension(&mut self, header: &Header) -> Result<Vec<u8>, ReadError> {
@@ -276,7 +279,7 @@ impl<R: Read> ArchiveReader<R> {
     ) -> Result<Item, ReadError> {
         let path = extension.path.take().unwrap_or_else(|| header.path_bytes().into_owned());
         self.last.clone_from(&path);
-        let bad = |_| ReadError::refused(&path, ArchiveFault::BadHeader);
+        let bad = || ReadError::refused(&path, ArchiveFault::BadHeader);
         let size = match extension.size {
             Some(size) => size,
             None => self.header_size(header)?,
@@ -301,9 +304,10 @@ impl<R: Read> ArchiveReader<R> {
         }
         let modified = match extension.modified {
             Some(modified) => modified,
-            None => header_time(header.mtime().map_err(bad)?),
+            None => header_time(number::parse(&header.as_old().mtime).ok_or_else(bad)?),
         };
-        let mode = header.mode().map_err(bad)? & PERMISSION_BITS;
+        let mode = number::parse(&header.as_old().mode).ok_or_else(bad)?;
+        let mode = u32::try_from(mode & i64::from(PERMISSION_BITS)).unwrap_or(0);
         self.expect_content(size)?;
         Ok(Item::Member(Member { path, kind, mode, modified }))
     }
@@ -316,8 +320,8 @@ impl<R: Read> ArchiveReader<R> {
     }
 }
 
-fn header_time(seconds: u64) -> FileTime {
-    FileTime { seconds: i64::try_from(seconds).unwrap_or(i64::MAX), nanoseconds: 0 }
+fn header_time(seconds: i64) -> FileTime {
+    FileTime { seconds, nanoseconds: 0 }
 }
 
 fn unsupported(entry_type: EntryType) -> ArchiveFault {

@@ -4,12 +4,13 @@ use super::{cursors::Cursors, *};
 use crate::sync::{
     diff::Change,
     exclude::{Defaults, Exclusions},
-    manifest::scan::ScanOptions,
+    manifest::scan::{ScanOptions, Unfinished},
 };
 
 fn watched() -> Watched {
     let exclusions = Exclusions::new::<&str>(&[], Defaults::Apply).unwrap();
-    let options = ScanOptions { exclusions, gitignore: false, hashes: false };
+    let options =
+        ScanOptions { exclusions, gitignore: false, hashes: false, unfinished: Unfinished::Leave };
     Watched { selection: Selection { path: crate::files::WorkspacePath::root(), options } }
 }
 

@@ -13,7 +13,7 @@ use crate::sync::{
     exclude::{Defaults, Exclusions},
     manifest::{
         Node,
-        scan::{Scan, ScanOptions},
+        scan::{Scan, ScanOptions, Unfinished},
     },
 };
 
@@ -102,7 +102,8 @@ const FILES: [&str; 12] = [
 fn scanned(tree: &Path) -> BTreeSet<String> {
     let root = Arc::new(Root::open(tree).unwrap());
     let exclusions = Exclusions::new::<&str>(&[], Defaults::Apply).unwrap();
-    let options = ScanOptions { exclusions, gitignore: true, hashes: false };
+    let options =
+        ScanOptions { exclusions, gitignore: true, hashes: false, unfinished: Unfinished::Leave };
     let entries = Scan::new(root, options).map(Result::unwrap);
     let files = entries.filter(|entry| matches!(entry.node, Node::File { .. }));
     files.map(|entry| entry.path.to_string()).filter(|p| FILES.contains(&p.as_str())).collect()

@@ -21,6 +21,8 @@ use crate::{
 
 /// Longest line: a path and a link target, every byte of both escaped or as base64.
 const MAX_LINE: u64 = 64 * 1024;
+/// In a second.
+const NANOSECONDS: u32 = 1_000_000_000;
 
 /// What is wrong with a line.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +36,12 @@ pub enum LineError {
     /// A base64 text is none.
     #[error("it has a base64 text that is none")]
     Base64,
+    /// A time has more nanoseconds than a second.
+    #[error("it has a time with {0} nanoseconds; a second has 1000000000")]
+    Nanoseconds(u32),
+    /// A target of a link that none can have.
+    #[error("it has a link with a target that is empty, longer than 4095 bytes, or has a NUL byte")]
+    Target,
     /// It lacks a field that its kind has.
     #[error("it lacks '{0}'")]
     Lacks(&'static str),
@@ -164,9 +172,7 @@ pub(in crate::sync) fn entry_of(line: Line<'_>) -> Result<Entry, LineError> {
         LineKind::File => Node::File { size: line.size, hash: line.blake3 },
         LineKind::Directory => Node::Directory,
         LineKind::Symlink => {
-            let mut target = bytes_of(line.target, line.target_base64, "target")?;
-            target.truncate(MAX_PATH);
-            Node::Symlink(target)
+            Node::Symlink(target_of(bytes_of(line.target, line.target_base64, "target")?)?)
         }
         LineKind::Fifo => Node::Skipped(SkipReason::Fifo),
         LineKind::Socket => Node::Skipped(SkipReason::Socket),
@@ -174,8 +180,17 @@ pub(in crate::sync) fn entry_of(line: Line<'_>) -> Result<Entry, LineError> {
         LineKind::Unreadable => Node::Skipped(SkipReason::Unreadable),
         LineKind::TooDeep => Node::Skipped(SkipReason::TooDeep),
     };
-    let modified = FileTime { seconds: line.mtime.0, nanoseconds: line.mtime.1 };
+    let (seconds, nanoseconds) = line.mtime;
+    if nanoseconds >= NANOSECONDS {
+        return Err(LineError::Nanoseconds(nanoseconds));
+    }
+    let modified = FileTime { seconds, nanoseconds };
     Ok(Entry { path, node, mode: line.mode & PERMISSION_BITS, modified, stamp: 0 })
+}
+
+fn target_of(target: Vec<u8>) -> Result<Vec<u8>, LineError> {
+    let acceptable = !target.is_empty() && target.len() <= MAX_PATH && !target.contains(&0);
+    if acceptable { Ok(target) } else { Err(LineError::Target) }
 }
 
 /// Writes a line.

@@ -26,6 +26,17 @@ pub struct ScanOptions {
     pub gitignore: bool,
     /// Whether the content of files is read, and its hash given.
     pub hashes: bool,
+    /// What becomes of unfinished writes that are found on the way; they are no entries.
+    pub unfinished: Unfinished,
+}
+
+/// What becomes of unfinished writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfinished {
+    /// They are left alone: the agent looks after its own at its start.
+    Leave,
+    /// Those that nobody works on any more are removed: an earlier transfer was killed.
+    Remove,
 }
 
 /// A scan under way: gives the entries in the order of manifests.

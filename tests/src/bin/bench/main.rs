@@ -6,19 +6,20 @@
 //! it to `target/bench` as Markdown and as JSON.
 
 mod bulk;
+mod contest;
 mod exec;
 mod floor;
 mod load;
 mod machine;
 mod memory;
 mod process;
-mod push;
 mod report;
 mod row;
 mod series;
 mod server;
 mod sizes;
 mod start;
+mod sync;
 mod transfer;
 
 use std::fs;
@@ -36,12 +37,12 @@ enum Subject {
     Exec,
     Bulk,
     Memory,
-    Push,
+    Sync,
 }
 
 impl Subject {
     const ALL: [Self; 6] =
-        [Self::Sizes, Self::Start, Self::Exec, Self::Bulk, Self::Memory, Self::Push];
+        [Self::Sizes, Self::Start, Self::Exec, Self::Bulk, Self::Memory, Self::Sync];
 
     fn name(self) -> &'static str {
         match self {
@@ -50,7 +51,7 @@ impl Subject {
             Self::Exec => "exec",
             Self::Bulk => "bulk",
             Self::Memory => "memory",
-            Self::Push => "push",
+            Self::Sync => "sync",
         }
     }
 
@@ -68,7 +69,7 @@ impl Subject {
             Self::Exec => exec::measure(),
             Self::Bulk => bulk::measure(),
             Self::Memory => memory::measure(),
-            Self::Push => push::measure(),
+            Self::Sync => sync::measure(),
         }
     }
 }

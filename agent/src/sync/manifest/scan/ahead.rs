@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Entry, Node, ScanOptions,
-    read::{LeaveOut, read},
+    read::{Reading, read},
 };
 use crate::{
     files::{FileError, Root, WorkspacePath},
@@ -139,8 +139,7 @@ impl Shared {
 
     fn read(&self, directory: &WorkspacePath) -> Listing {
         let ignored = self.ignores.as_ref().map(|ignores| ignores.chain(directory));
-        let leave_out = LeaveOut { exclusions: &self.options.exclusions, ignored };
-        read(&self.root, (&leave_out, self.options.hashes), directory)
+        read(&self.root, &Reading { options: &self.options, ignored }, directory)
     }
 
     fn help(&self) {

@@ -2,27 +2,29 @@
 
 use rustix::io::Errno;
 
-use super::{Entry, Node};
+use super::{Entry, Node, ScanOptions, Unfinished};
 use crate::{
     files::{
         FileError, FileErrorKind, Name, Root, WorkspacePath,
         directory::Directory,
         metadata::{FileTime, Kind},
+        remove::sweep_one,
         resolve::Links,
     },
-    sync::{archive::SkipReason, exclude::Exclusions, ignore::Chain, manifest::hash::ContentHash},
+    sync::{archive::SkipReason, ignore::Chain, manifest::hash::ContentHash},
 };
 
-/// What is left out of a directory.
-pub(super) struct LeaveOut<'o> {
-    pub(super) exclusions: &'o Exclusions,
+/// How a directory is read.
+pub(super) struct Reading<'o> {
+    pub(super) options: &'o ScanOptions,
+    /// What its `.gitignore` files and those above leave out, where they count.
     pub(super) ignored: Option<Chain>,
 }
 
-impl LeaveOut<'_> {
-    fn covers(&self, path: &WorkspacePath, kind: Kind) -> bool {
+impl Reading<'_> {
+    fn leaves_out(&self, path: &WorkspacePath, kind: Kind) -> bool {
         let ignored = || self.ignored.as_ref().is_some_and(|chain| chain.exclude(path, kind));
-        self.exclusions.exclude(path, kind) || ignored()
+        self.options.exclusions.exclude(path, kind) || ignored()
     }
 }
 
@@ -32,7 +34,7 @@ impl LeaveOut<'_> {
 /// When it cannot be opened or listed.
 pub(super) fn read(
     root: &Root,
-    options: (&LeaveOut<'_>, bool),
+    reading: &Reading<'_>,
     path: &WorkspacePath,
 ) -> Result<Vec<Entry>, FileError> {
     let fail = |errno| FileError::from_errno("list", path, errno);
@@ -50,9 +52,12 @@ pub(super) fn read(
     for (name, kind) in &names {
         let Ok(name) = Name::parse(name) else { continue };
         if name.is_temporary() {
+            if reading.options.unfinished == Unfinished::Remove {
+                sweep(&directory, name);
+            }
             continue;
         }
-        match examine((options, now), path, &directory, (name, *kind)) {
+        match examine((reading, now), path, &directory, (name, *kind)) {
             Ok(found) => entries.extend(found),
             Err(error) if error.kind() == FileErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -61,8 +66,16 @@ pub(super) fn read(
     Ok(entries)
 }
 
+/// Removes an unfinished write, unless it is being worked on.
+fn sweep(directory: &Directory, name: Name<'_>) {
+    let swept = directory.stat(name).and_then(|there| sweep_one(directory, name, there.kind));
+    if let Err(error) = swept {
+        tracing::debug!(file.name = ?name, %error, "an unfinished write was left alone");
+    }
+}
+
 fn examine(
-    ((leave_out, hashes), now): ((&LeaveOut<'_>, bool), FileTime),
+    (reading, now): (&Reading<'_>, FileTime),
     parent: &WorkspacePath,
     directory: &Directory,
     (name, kind): (Name<'_>, Option<Kind>),
@@ -73,16 +86,16 @@ fn examine(
     }
     let fail = |errno| FileError::from_errno("examine", &path, errno);
     // Where the kind is known for free, what is excluded costs no system call.
-    if kind.is_some_and(|kind| leave_out.covers(&path, kind)) {
+    if kind.is_some_and(|kind| reading.leaves_out(&path, kind)) {
         return Ok(None);
     }
     let metadata = directory.stat(name).map_err(fail)?;
-    if kind.is_none() && leave_out.covers(&path, metadata.kind) {
+    if kind.is_none() && reading.leaves_out(&path, metadata.kind) {
         return Ok(None);
     }
     let node = match metadata.kind {
         Kind::File => {
-            let hash = match hashes {
+            let hash = match reading.options.hashes {
                 true => match hash_file(directory, name) {
                     Ok(hash) => Some(hash),
                     Err(Errno::ACCESS | Errno::PERM) => {

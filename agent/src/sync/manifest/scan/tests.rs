@@ -8,7 +8,7 @@ use crate::sync::{
 
 fn options(patterns: &[&str], hashes: bool) -> ScanOptions {
     let exclusions = Exclusions::new(patterns, Defaults::Apply).unwrap();
-    ScanOptions { exclusions, gitignore: false, hashes }
+    ScanOptions { exclusions, gitignore: false, hashes, unfinished: Unfinished::Leave }
 }
 
 fn scan(directory: &Path, options: ScanOptions) -> Vec<Entry> {

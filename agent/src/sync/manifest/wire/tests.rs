@@ -65,6 +65,11 @@ fn what_is_no_manifest_is_refused_with_its_line() {
         (long, "longer than 64 KiB"),
         ("{\"path\":\"a\"}\n".into(), "lacks 'kind'"),
         ("{\"path\":\"a\",\"kind\":\"symlink\"}\n".into(), "lacks 'target'"),
+        (
+            "{\"path\":\"a\",\"kind\":\"symlink\",\"target\":\"\"}\n".into(),
+            "a target that is empty",
+        ),
+        ("{\"path\":\"a\",\"kind\":\"file\",\"mtime\":[-1,1000000000]}\n".into(), "nanoseconds"),
         ("{\"path\":\"a\",\"kind\":\"file\",\"x\":1}\n".into(), "unknown field"),
         ("{\"path_base64\":\"?\",\"kind\":\"file\"}\n".into(), "base64"),
     ] {
@@ -79,7 +84,8 @@ fn any_entry() -> impl Strategy<Value = Entry> {
     let node = prop_oneof![
         (any::<u64>(), hash).prop_map(|(size, hash)| Node::File { size, hash }),
         Just(Node::Directory),
-        proptest::collection::vec(any::<u8>(), 1..20).prop_map(Node::Symlink),
+        // No link has a NUL byte in its target.
+        proptest::collection::vec(1_u8.., 1..20).prop_map(Node::Symlink),
         Just(Node::Skipped(SkipReason::Unreadable)),
     ];
     (name, node, 0_u32..0o1000, any::<i64>(), 0_u32..1_000_000_000).prop_filter_map(
