@@ -296,7 +296,7 @@ fn frames_name_the_terminal() -> Result<()> {
 #[test]
 fn all_of_it_holds_under_gvisor() -> Result<()> {
     require!(Gvisor);
-    let no_controlling_terminal = [
+    let wants_more = [
         "a_terminal_is_the_input_the_output_and_the_controlling_terminal",
         "a_resize_is_told_to_the_foreground",
         "control_c_reaches_the_foreground_group_and_the_shell_goes_on",
@@ -304,7 +304,7 @@ fn all_of_it_holds_under_gvisor() -> Result<()> {
         "a_terminal_outlives_a_moment_without_users",
         "the_end_of_input_is_typed",
     ];
-    let left_out = no_controlling_terminal
-        .map(|name| (name, "the terminal does not become the controlling one there"));
+    let left_out =
+        wants_more.map(|name| (name, "no /dev/tty; keys and sizes make no signal, Ctrl-D no end"));
     gvisor::rerun("all_of_it_holds_under_gvisor", &left_out)
 }
