@@ -2,6 +2,7 @@
 //!
 //! `cargo bench -p workspace-proxy --bench policy`. Nothing here fails: it prints a table.
 
+use std::fmt::Write as _;
 use std::hint::black_box;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -43,11 +44,11 @@ fn load(size: usize) -> Result<Policy, Box<dyn std::error::Error>> {
             1 => format!("'*.w{n}.example'"),
             _ => format!("11.{}.{}.{}/32", n / 65_536, n / 256 % 256, n % 256),
         };
-        text.push_str(&format!("  - {{host: {host}, ports: [443]}}\n"));
+        writeln!(text, "  - {{host: {host}, ports: [443]}}")?;
     }
     text.push_str("  deny:\n");
     for n in 0..size.div_ceil(10) {
-        text.push_str(&format!("  - host: d{n}.example\n"));
+        writeln!(text, "  - host: d{n}.example")?;
     }
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), text)?;

@@ -4,7 +4,12 @@
 //! It is not guided by coverage. What it looks for is a property that breaks, not only a panic.
 //! `WORKSPACE_FUZZ_RUNS` is the number of inputs for each target, `WORKSPACE_FUZZ_SEED` repeats a run.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says by what input it can be repeated"
+)]
 
 use std::path::PathBuf;
 
