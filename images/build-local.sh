@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Builds both images on this machine with neither a registry nor BuildKit: the static binaries of
-# `make build` on a minimal Debian root that debootstrap makes (kept as target/images/root.tar).
+# `make build` on a minimal Debian root that debootstrap makes (kept as target/images/root-SUITE.tar).
 #
 #   images/build-local.sh [workspace-base] [workspace-proxy]     (default: both)
 #
 # BASE=IMAGE takes an image that the daemon already has as the base instead of debootstrap.
-# TAG=NAME tags the images with NAME instead of latest.
+# TAG=NAME tags the images with NAME instead of latest. SOURCE=URL and SOURCE_DATE_EPOCH go into
+# the labels, see images/build-args.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -56,7 +57,7 @@ ensure_base() {
 # only BuildKit knows: it gets the file without the stage that compiles.
 build() {
     sed '/^# build:begin/,/^# build:end/d' images/Dockerfile |
-        DOCKER_BUILDKIT=0 docker build --quiet --network none --build-arg BASE="$base" \
+        DOCKER_BUILDKIT=0 docker build --quiet --network none --build-arg BASE="$base" "${labels[@]}" \
             --target "$1" --tag "$1:$tag" --file - . >"$state/build.log" 2>&1 ||
         fail "building $1 failed; see $state/build.log"
     printf 'images: %s:%s  %s\n' "$1" "$tag" \
@@ -65,9 +66,10 @@ build() {
 
 need docker docker.io
 docker version >/dev/null 2>&1 || fail "no Docker daemon answers (as root: .ci/start-docker)"
-for binary in workspace-agent workspace-proxy; do
-    [ -x "target/dist/$binary" ] || fail "target/dist/$binary is missing: run make build first"
+for file in workspace-{agent,proxy}{,.cdx.json}; do
+    [ -s "target/dist/$file" ] || fail "target/dist/$file is missing: run make build first"
 done
+mapfile -t labels < <(images/build-args)
 mkdir -p "$state"
 [ $# -gt 0 ] || set -- workspace-proxy workspace-base
 for image in "$@"; do

@@ -9,10 +9,11 @@ use workspace_common::{client::Endpoint, listen::ListenAddr, logging::LogFormat,
 use crate::{
     client::{
         attach::AttachArgs, exec::ExecArgs, health::HealthArgs, kill::KillArgs, list::ListArgs,
-        logs::LogsArgs, ps::PsArgs, pull::PullArgs, push::PushArgs,
+        logs::LogsArgs, ps::PsArgs, pull::PullArgs, push::PushArgs, watch::WatchArgs,
     },
-    forward::ForwardSpec,
+    forward::spec::ForwardSpec,
     isolate::Wanted,
+    seccomp,
 };
 
 /// Runs commands and moves files inside a workspace container, for an orchestrator outside of it.
@@ -45,6 +46,8 @@ pub enum Command {
     Pull(Client<PullArgs>),
     /// List a directory of the workspace
     Ls(Client<ListArgs>),
+    /// Print what changes in a directory of the workspace, as it happens
+    Watch(Client<WatchArgs>),
     /// Ask whether the agent answers; exit code 0 if it does (for HEALTHCHECK)
     Health(Client<HealthArgs>),
 }
@@ -85,14 +88,20 @@ pub struct ServeArgs {
     #[arg(long, env = "WORKSPACE_AGENT_ROOT", value_name = "DIR", default_value = "/workspace")]
     pub root: PathBuf,
 
-    /// Loopback port for commands that leads to a Unix socket; repeat for several.
-    /// 127.0.0.1:8080=unix:/run/workspace/proxy.sock
+    /// Loopback port for commands that leads to a Unix socket, or through the proxy to a service;
+    /// repeat for several. 127.0.0.1:8080=unix:/run/workspace/proxy.sock,
+    /// 127.0.0.1:3306=connect:HOST:PORT[,via=unix:/path]
     #[arg(long, env = "WORKSPACE_AGENT_FORWARD", value_name = "FORWARD", value_delimiter = ' ')]
     pub forward: Vec<ForwardSpec>,
 
     /// Whether commands get a network namespace of their own, which holds nothing but loopback
     #[arg(long, env = "WORKSPACE_AGENT_ISOLATE_NET", value_enum, default_value = "auto")]
     pub isolate_net: Wanted,
+
+    /// Whether commands run under the agent's seccomp filter: no new namespaces, mounts, BPF
+    /// programs, kernel keys, and no sockets but Unix, TCP, UDP and routing queries
+    #[arg(long, env = "WORKSPACE_AGENT_SECCOMP", value_enum, default_value = "auto")]
+    pub seccomp: seccomp::Wanted,
 
     /// File with the token that callers must present; without one, whoever can connect may call
     #[arg(long, env = "WORKSPACE_AGENT_TOKEN_FILE", value_name = "FILE")]
@@ -106,7 +115,7 @@ pub struct ServeArgs {
     )]
     pub insecure_no_auth: bool,
 
-    /// Proxy URL in the environment of commands [default: the first --forward]
+    /// Proxy URL in the environment of commands [default: the first --forward to a socket]
     #[arg(long, env = "WORKSPACE_AGENT_PROXY_URL", value_name = "URL")]
     pub proxy_url: Option<String>,
 

@@ -13,6 +13,7 @@ pub mod kill;
 pub mod list;
 pub mod logs;
 mod output;
+mod plan;
 pub mod progress;
 pub mod ps;
 pub mod pull;
@@ -20,6 +21,8 @@ pub mod push;
 mod reply;
 mod signals;
 mod terminal;
+pub mod tree;
+pub mod watch;
 
 use std::process::ExitCode;
 
@@ -55,6 +58,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Push(c) => Ok(push::run(&client(&c)?, &c.args).await?),
         Command::Pull(c) => Ok(pull::run(&client(&c)?, &c.args).await?),
         Command::Ls(c) => Ok(list::run(&client(&c)?, &c.args).await?),
+        Command::Watch(c) => Ok(watch::run(&client(&c)?, &c.args).await?),
         Command::Health(c) => Ok(health::run(&client(&c)?, &c.args).await?),
     }
 }

@@ -1,5 +1,6 @@
 //! `GET /v1/events`: what happens in the workspace, one event a line, until the agent ends. A
-//! subscriber learns of a stop at once, with the time that is left to fetch what it wants to keep.
+//! subscriber learns of a stop at once, with the time that is left to fetch what it wants to keep; and
+//! as long as it is there, the agent serves on, until shortly before the deadline.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -9,10 +10,13 @@ use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde_json::{Value, json};
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::{
+    sync::broadcast::{Receiver, error::RecvError},
+    time::Instant,
+};
 use workspace_common::{
     body::{Body, BoxError},
-    drain::Drain,
+    drain::{Drain, Hold},
     problem::Problem,
 };
 
@@ -31,6 +35,9 @@ use crate::{
 /// gone is noticed on both ends.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
+/// Subscribers are let go of so long before the deadline, or a tenth of the whole.
+const MAX_MARGIN: Duration = Duration::from_secs(1);
+
 /// What the call needs.
 #[derive(Debug)]
 pub struct EventsContext {
@@ -40,9 +47,11 @@ pub struct EventsContext {
     pub boot: String,
     /// The stop of commands, which is the first stage of the agent's.
     pub stop: Drain,
+    /// The stage between the two, which subscribers hold up.
+    pub saving: Drain,
     /// The stop of calls, which is the last.
     pub end: Drain,
-    /// How long both may take.
+    /// How long all of them may take.
     pub drain_timeout: Duration,
 }
 
@@ -72,6 +81,11 @@ struct Subscriber {
     stop: Drain,
     end: Drain,
     drain_timeout: Duration,
+    /// Keeps the agent serving.
+    hold: Option<Hold>,
+    /// When that has to end, for the agent to end in order before its deadline. A subscriber that
+    /// comes during the stop is counted from its own start, and may be cut.
+    release_at: Option<Instant>,
     pending: VecDeque<Bytes>,
     told_of_stop: bool,
     ended: bool,
@@ -88,6 +102,8 @@ impl Subscriber {
             stop: context.stop.clone(),
             end: context.end.clone(),
             drain_timeout: context.drain_timeout,
+            hold: Some(context.saving.hold()),
+            release_at: None,
             pending: VecDeque::from([line(&hello)]),
             told_of_stop: false,
             ended: false,
@@ -105,11 +121,17 @@ impl Subscriber {
             biased;
             () = self.stop.started(), if !self.told_of_stop => {
                 self.told_of_stop = true;
+                let margin = (self.drain_timeout / 10).min(MAX_MARGIN);
+                self.release_at = Some(Instant::now() + self.drain_timeout.saturating_sub(margin));
                 let deadline = u64::try_from(self.drain_timeout.as_millis()).unwrap_or(u64::MAX);
                 json!({"event": "draining", "deadline_ms": deadline, "at": now()})
             }
             notice = self.notices.recv() => self.tell(notice),
             () = self.end.started() => self.farewell(),
+            () = release(self.release_at) => {
+                (self.hold, self.release_at) = (None, None);
+                json!({"event": "alive"})
+            }
             () = tokio::time::sleep(ALIVE_INTERVAL) => json!({"event": "alive"}),
         };
         Some(line(&event))
@@ -126,6 +148,14 @@ impl Subscriber {
     fn farewell(&mut self) -> Value {
         self.ended = true;
         json!({"event": "stopped"})
+    }
+}
+
+/// Resolves at that instant, if there is one.
+async fn release(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

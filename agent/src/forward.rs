@@ -1,15 +1,27 @@
 //! Forwards: TCP ports on loopback inside the commands' network, each leading to a Unix socket
-//! outside of it. The way from a command to the proxy, in place of socat.
+//! outside of it, in place of socat: the way from a command to the proxy; or through the proxy on
+//! to one TCP service, for programs that know of no proxy.
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+pub mod connect;
+pub mod spec;
 
-use tokio::{io::copy_bidirectional_with_sizes, sync::Semaphore, time::timeout};
+use std::{io, path::Path, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes},
+    sync::Semaphore,
+    time::timeout,
+};
 use workspace_common::{
     drain::Drain,
     listen::{BindError, BoundListener, ListenAddr, Listener},
     stream::{Stream, connect_unix},
 };
 
+use self::{
+    connect::{ConnectError, Tunnel},
+    spec::{ForwardSpec, Target},
+};
 use crate::metrics::Metrics;
 
 /// How long the socket's owner may take to accept.
@@ -19,70 +31,71 @@ const BUFFER: usize = 16 * 1024;
 /// Connections of one forward at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1024;
 
-/// `127.0.0.1:8080=unix:/run/workspace/proxy.sock`: where to listen, and what to connect to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ForwardSpec {
-    listen: SocketAddr,
-    target: PathBuf,
+/// Why forwards cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetUpError {
+    /// The port is taken.
+    #[error("--forward {forward}: {source}")]
+    Bind {
+        /// The forward as it was written.
+        forward: String,
+        /// What the kernel said.
+        source: BindError,
+    },
+    /// It leads through the proxy, and no proxy is known.
+    #[error(
+        "--forward {0} has no proxy to go through: append ,via=unix:/path/to/proxy.sock, or add a forward to the proxy's socket"
+    )]
+    NoProxy(String),
 }
 
-/// Why a text is no forward.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ForwardError {
-    /// Not of the form at all.
-    #[error("'{0}' is not a forward: write 127.0.0.1:PORT=unix:/path/to.sock")]
-    Form(String),
-    /// Other machines could use it.
-    #[error("'{0}' is not a loopback address: forwards serve the workspace only")]
-    NotLoopback(SocketAddr),
+/// Binds the ports in the network that the process is in now.
+///
+/// # Errors
+/// When one of them is taken, or leads through a proxy that is not named.
+pub fn bind_all(forwards: &[ForwardSpec]) -> Result<Vec<BoundForward>, SetUpError> {
+    let proxy = forwards.iter().find_map(ForwardSpec::socket);
+    forwards.iter().map(|forward| bind(forward, proxy)).collect()
 }
 
-impl FromStr for ForwardSpec {
-    type Err = ForwardError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let form = || ForwardError::Form(text.to_owned());
-        let (listen, target) = text.split_once('=').ok_or_else(form)?;
-        let listen: SocketAddr = listen.parse().map_err(|_ignored| form())?;
-        let target = target.strip_prefix("unix:").filter(|path| path.starts_with('/'));
-        let target = PathBuf::from(target.ok_or_else(form)?);
-        if !listen.ip().is_loopback() {
-            return Err(ForwardError::NotLoopback(listen));
+fn bind(forward: &ForwardSpec, proxy: Option<&Path>) -> Result<BoundForward, SetUpError> {
+    let way = match &forward.target {
+        Target::Unix(path) => Way::Socket(path.clone()),
+        Target::Connect { to, via } => {
+            let via = via.as_deref().or(proxy);
+            let via = via.ok_or_else(|| SetUpError::NoProxy(forward.to_string()))?.to_owned();
+            Way::Tunnel(Tunnel { via, to: to.clone() })
         }
-        Ok(Self { listen, target })
-    }
+    };
+    let listener = ListenAddr::Tcp(forward.listen)
+        .bind()
+        .map_err(|source| SetUpError::Bind { forward: forward.to_string(), source })?;
+    Ok(BoundForward { listener, way })
 }
 
-impl fmt::Display for ForwardSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}=unix:{}", self.listen, self.target.display())
-    }
-}
-
-impl ForwardSpec {
-    /// The URL under which commands reach what is behind this forward.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.listen)
-    }
-
-    /// Binds the port in the network that the process is in now.
-    ///
-    /// # Errors
-    /// When the port is taken.
-    pub fn bind(&self) -> Result<BoundForward, BindError> {
-        let listener = ListenAddr::Tcp(self.listen).bind()?;
-        Ok(BoundForward { listener, target: self.target.clone() })
-    }
+/// What is at the other end of a forward, with everything it takes to get there.
+#[derive(Debug)]
+enum Way {
+    Socket(std::path::PathBuf),
+    Tunnel(Tunnel),
 }
 
 /// A forward whose port is bound.
 #[derive(Debug)]
 pub struct BoundForward {
     listener: BoundListener,
-    target: PathBuf,
+    way: Way,
 }
 
 impl BoundForward {
+    /// The port that commands connect to.
+    pub fn port(&self) -> Option<u16> {
+        match self.listener.address() {
+            ListenAddr::Tcp(address) => Some(address.port()),
+            ListenAddr::Unix { .. } => None,
+        }
+    }
+
     /// Starts forwarding; connections that are open when the drain begins live on until the cut.
     ///
     /// # Errors
@@ -90,7 +103,7 @@ impl BoundForward {
     pub fn start(self, drain: &Drain, metrics: &Arc<Metrics>) -> io::Result<()> {
         let listener = self.listener.into_async()?;
         let forward = Forward {
-            target: self.target.into(),
+            way: Arc::new(self.way),
             slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             metrics: metrics.clone(),
             drain: drain.clone(),
@@ -103,7 +116,7 @@ impl BoundForward {
 
 #[derive(Debug)]
 struct Forward {
-    target: Arc<std::path::Path>,
+    way: Arc<Way>,
     slots: Arc<Semaphore>,
     metrics: Arc<Metrics>,
     drain: Drain,
@@ -114,48 +127,65 @@ impl Forward {
         loop {
             let Ok(slot) = self.slots.clone().acquire_owned().await else { return };
             let (client, _) = listener.accept().await;
-            let (target, metrics) = (self.target.clone(), self.metrics.clone());
+            let (way, metrics, drain) =
+                (self.way.clone(), self.metrics.clone(), self.drain.clone());
             self.drain.spawn_uncounted(async move {
-                relay(client, &target, &metrics).await;
+                serve(client, &way, &metrics, &drain).await;
                 drop(slot);
             });
         }
     }
 }
 
-async fn relay(mut client: Stream, target: &std::path::Path, metrics: &Metrics) {
-    let connected = timeout(CONNECT_TIMEOUT, connect_unix(target)).await;
-    let mut upstream = match connected.map_err(io::Error::from).and_then(|connected| connected) {
-        Ok(upstream) => upstream,
-        Err(error) => {
-            metrics.forward_failed();
-            tracing::warn!(target = %target.display(), %error, "cannot reach what a forward leads to; is the proxy running?");
-            return;
-        }
-    };
+async fn serve(client: Stream, way: &Way, metrics: &Metrics, drain: &Drain) {
+    match way {
+        Way::Socket(path) => match dial(path).await {
+            Ok(upstream) => relay(client, upstream, metrics).await,
+            Err(error) => {
+                metrics.forward_failed();
+                tracing::warn!(target = %path.display(), %error, "cannot reach what a forward leads to; is the proxy running?");
+            }
+        },
+        Way::Tunnel(tunnel) => match tunnel.open(drain).await {
+            Ok(upstream) => relay(client, upstream, metrics).await,
+            Err(error) => report(tunnel, &error, metrics),
+        },
+    }
+}
+
+/// Losing `client` afterwards closes its connection: no protocol has a word for this.
+fn report(tunnel: &Tunnel, error: &ConnectError, metrics: &Metrics) {
+    let to = &tunnel.to;
+    if let ConnectError::Refused { status, code } = error {
+        metrics.forward_refused();
+        let status = status.as_u16();
+        tracing::warn!(
+            host = to.host(),
+            port = to.port(),
+            status,
+            code,
+            "the proxy refuses what a forward leads to"
+        );
+    } else {
+        metrics.forward_failed();
+        tracing::warn!(host = to.host(), port = to.port(), via = %tunnel.via.display(), %error, "cannot reach what a forward leads to");
+    }
+}
+
+/// Connects to the socket, whose owner has a time to accept.
+async fn dial(path: &Path) -> io::Result<Stream> {
+    let connected = timeout(CONNECT_TIMEOUT, connect_unix(path)).await;
+    connected.map_err(io::Error::from).and_then(|connected| connected).map(Stream::Unix)
+}
+
+async fn relay<U>(mut client: Stream, mut upstream: U, metrics: &Metrics)
+where
+    U: AsyncRead + AsyncWrite + Unpin,
+{
     metrics.forward_opened();
     let copied = copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await;
     if let Err(error) = copied {
         tracing::debug!(%error, "a forwarded connection broke");
     }
     metrics.forward_closed();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn forwards_parse_or_say_how_to_write_them() {
-        let forward: ForwardSpec = "127.0.0.1:8080=unix:/run/proxy.sock".parse().unwrap();
-        assert_eq!(forward.to_string(), "127.0.0.1:8080=unix:/run/proxy.sock");
-        assert_eq!(forward.url(), "http://127.0.0.1:8080");
-        assert_eq!(
-            "0.0.0.0:8080=unix:/a".parse::<ForwardSpec>(),
-            Err(ForwardError::NotLoopback("0.0.0.0:8080".parse().unwrap()))
-        );
-        for bad in ["", "127.0.0.1:8080", "8080=unix:/a", "127.0.0.1:1=unix:a", "127.0.0.1:1=/a"] {
-            assert!(matches!(bad.parse::<ForwardSpec>(), Err(ForwardError::Form(_))), "{bad}");
-        }
-    }
 }

@@ -8,7 +8,7 @@ use prometheus::{
     TextEncoder, core::Collector,
 };
 
-use crate::isolate::Network;
+use crate::{isolate::Network, seccomp::Seccomp};
 
 /// Upper bounds of the durations of commands, in seconds.
 const DURATIONS: [f64; 9] = [0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0, 3600.0];
@@ -21,6 +21,7 @@ pub struct Metrics {
     durations: Histogram,
     requests: IntCounterVec,
     network: IntGaugeVec,
+    seccomp: IntGaugeVec,
     forwards_open: IntGauge,
     forwards: IntCounterVec,
 }
@@ -74,6 +75,7 @@ impl Metrics {
                 counters("requests_total", "Requests, by class of status", "status"),
             )?,
             network: register(&registry, network_gauge())?,
+            seccomp: register(&registry, seccomp_gauge())?,
             forwards_open: register(
                 &registry,
                 IntGauge::new(
@@ -116,6 +118,11 @@ impl Metrics {
         self.network.with_label_values(&[network.as_str()]).set(1);
     }
 
+    /// Says whether commands are under the seccomp filter.
+    pub fn seccomp_is(&self, seccomp: Seccomp) {
+        self.seccomp.with_label_values(&[seccomp.as_str()]).set(1);
+    }
+
     pub(crate) fn forward_opened(&self) {
         self.forwards.with_label_values(&["connected"]).inc();
         self.forwards_open.inc();
@@ -123,6 +130,10 @@ impl Metrics {
 
     pub(crate) fn forward_closed(&self) {
         self.forwards_open.dec();
+    }
+
+    pub(crate) fn forward_refused(&self) {
+        self.forwards.with_label_values(&["refused"]).inc();
     }
 
     pub(crate) fn forward_failed(&self) {
@@ -151,6 +162,11 @@ fn network_gauge() -> Result<IntGaugeVec, prometheus::Error> {
     IntGaugeVec::new(Opts::new("workspace_agent_network", help), &["kind"])
 }
 
+fn seccomp_gauge() -> Result<IntGaugeVec, prometheus::Error> {
+    let help = "1 for the state of the seccomp filter of commands";
+    IntGaugeVec::new(Opts::new("workspace_agent_seccomp", help), &["state"])
+}
+
 fn register<C: Collector + Clone + 'static>(
     registry: &Registry,
     metric: Result<C, prometheus::Error>,
@@ -170,9 +186,11 @@ mod tests {
         metrics.command_ended(CommandEnd::Success, Duration::from_millis(10));
         metrics.command_refused();
         metrics.network_is(Network::Private);
+        metrics.seccomp_is(Seccomp::Active);
         let text = metrics.text();
         assert!(text.contains("workspace_agent_commands_total{end=\"success\"} 1"), "{text}");
         assert!(text.contains("workspace_agent_command_duration_seconds_count 1"), "{text}");
         assert!(text.contains("workspace_agent_network{kind=\"private\"} 1"), "{text}");
+        assert!(text.contains("workspace_agent_seccomp{state=\"active\"} 1"), "{text}");
     }
 }

@@ -19,7 +19,9 @@ use crate::{
     files::{self, FilesContext},
     isolate::Network,
     metrics::Metrics,
+    preview::Previews,
     processes::{self, Call},
+    seccomp::Seccomp,
     sync::{self, SyncContext},
 };
 
@@ -34,6 +36,8 @@ pub struct Agent {
     pub files: FilesContext,
     /// Whole trees.
     pub sync: SyncContext,
+    /// Ports that commands serve.
+    pub previews: Previews,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// What callers must present, if anything.
@@ -42,6 +46,8 @@ pub struct Agent {
     pub drain: Drain,
     /// The network that commands are in.
     pub network: Network,
+    /// Whether commands are under the seccomp filter.
+    pub seccomp: Seccomp,
     /// The answer of `GET /v1/info`.
     pub info: serde_json::Value,
 }
@@ -59,6 +65,7 @@ enum Action<'a> {
     Processes(Call<'a>),
     File(&'a str),
     Sync(&'a str),
+    Port(&'a str),
 }
 
 impl Action<'_> {
@@ -85,6 +92,9 @@ fn action(path: &str) -> Option<Action<'_>> {
     }
     if let Some(call) = path.strip_prefix("/v1/sync/") {
         return Some(Action::Sync(call));
+    }
+    if let Some(call) = path.strip_prefix("/v1/ports/") {
+        return Some(Action::Port(call));
     }
     let rest = path.strip_prefix("/v1/processes/")?;
     match rest.split_once('/').map_or((rest, None), |(id, call)| (id, Some(call))) {
@@ -124,9 +134,12 @@ impl Agent {
             Some(Action::Processes(call)) => processes::handle(&self.exec, call, request).await,
             Some(Action::File(path)) => files::handle(&self.files, path, request).await,
             Some(Action::Sync(call)) => sync::handle(&self.sync, call, request).await,
+            Some(Action::Port(call)) => self.previews.handle(call, request).await,
             Some(shown @ (Action::Health | Action::Ready | Action::Metrics | Action::Info)) => {
-                read_only(&request)?;
-                Ok(self.show(&shown))
+                match *request.method() {
+                    Method::GET | Method::HEAD => Ok(self.show(&shown)),
+                    _ => Ok(exec::method_not_allowed("GET, HEAD")),
+                }
             }
         }
     }
@@ -142,22 +155,16 @@ impl Agent {
                 let detail = "the workspace is stopping";
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail).response()
             }
-            Action::Ready => {
-                json_response(&json!({"status": "ready", "network": self.network.as_str()}))
-            }
+            Action::Ready => json_response(&json!({
+                "status": "ready",
+                "network": self.network.as_str(),
+                "seccomp": self.seccomp.as_str(),
+            })),
             Action::Metrics => metrics_response(self.metrics.text()),
             Action::Info => json_response(&self.info),
             _ => json_response(&json!({"status": "ok"})),
         }
     }
-}
-
-fn read_only(request: &Request<Incoming>) -> Result<(), Problem> {
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Ok(());
-    }
-    let detail = format!("{} is not allowed here, only GET", request.method());
-    Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail))
 }
 
 fn json_response(content: &serde_json::Value) -> Response<Body> {
@@ -182,6 +189,7 @@ mod tests {
     fn paths_name_actions() {
         assert_eq!(action("/health"), Some(Action::Health));
         assert_eq!(action("/v1/files/a/b"), Some(Action::File("a/b")));
+        assert_eq!(action("/v1/ports/80/a"), Some(Action::Port("80/a")));
         assert_eq!(action("/v1/sync/push"), Some(Action::Sync("push")));
         assert_eq!(action("/v1/processes/a-1/stdin"), Some(Action::Stdin("a-1")));
         for (path, call) in [
@@ -212,6 +220,7 @@ mod tests {
             "/v1/processes",
             "/v1/files/a",
             "/v1/sync/pull",
+            "/v1/ports/80/health",
         ] {
             assert!(!action(path).unwrap().is_public(), "{path}");
         }

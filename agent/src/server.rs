@@ -2,7 +2,7 @@
 //! container came with, then the process leaves it, then the forwards are bound inside, and only
 //! then does the runtime start its threads, because unshare(2) needs a process with one.
 
-use std::{ffi::OsString, process::ExitCode, sync::Arc};
+use std::{collections::BTreeSet, ffi::OsString, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use rustix::{
@@ -25,10 +25,12 @@ use crate::{
     events::EventsContext,
     exec::{ExecContext, request::Defaults},
     files::{FilesContext, Root, transfer::Transfers},
-    forward::BoundForward,
+    forward::{self, BoundForward, spec::ForwardSpec},
     isolate::{self, Network},
     metrics::Metrics,
+    preview::Previews,
     router::Agent,
+    seccomp::{self, Seccomp},
     supervise::{
         Engine, Settings,
         cgroup::Cgroups,
@@ -48,7 +50,7 @@ const DEFAULT_UMASK: u32 = 0o022;
 /// Files that an earlier agent may have left half-written; looking at more would delay the start.
 const MAX_SWEPT_ENTRIES: u64 = 100_000;
 /// Time between TERM and KILL for what commands have left running, when the agent stops.
-const LEFTOVER_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
+const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
 /// Transfers at once. Each holds a blocking thread for as long as its client takes.
 const MAX_TRANSFERS: usize = 64;
 /// Blocking threads: those of all transfers, and some for the quick file calls beside them.
@@ -59,6 +61,7 @@ struct Prepared {
     listeners: Vec<BoundListener>,
     forwards: Vec<BoundForward>,
     network: Network,
+    seccomp: Seccomp,
     token: Option<BearerToken>,
     environment: Environment,
     root: Arc<Root>,
@@ -93,16 +96,15 @@ fn prepare(args: &ServeArgs) -> anyhow::Result<Prepared> {
     let listeners = bind_all(&args.listen)?;
     let network = isolate::enter(args.isolate_net)?;
     isolate::harden().context("cannot protect the agent from its commands (prctl)")?;
-    let forwards = args
-        .forward
-        .iter()
-        .map(|forward| forward.bind().with_context(|| format!("--forward {forward}")));
-    let forwards = forwards.collect::<Result<_, _>>()?;
+    let seccomp = seccomp::enter(args.seccomp)?;
+    let forwards = forward::bind_all(&args.forward)?;
     adopt_orphans()?;
     let root = Root::open(&args.root)
         .with_context(|| format!("cannot use '{}' as the root (--root)", args.root.display()))?;
     let environment = environment(args, std::env::vars_os())?;
-    Ok(Prepared { listeners, forwards, network, token, environment, root: Arc::new(root) })
+    // Everything of it that is needed has been read.
+    sys::wipe_environment();
+    Ok(Prepared { listeners, forwards, network, seccomp, token, environment, root: Arc::new(root) })
 }
 
 /// Whoever reaches an open port would run commands: that is never a default.
@@ -155,7 +157,7 @@ fn environment(
     args: &ServeArgs,
     own: impl Iterator<Item = (OsString, OsString)>,
 ) -> anyhow::Result<Environment> {
-    let forward = || args.forward.first().map(crate::forward::ForwardSpec::url);
+    let forward = || args.forward.iter().find_map(ForwardSpec::proxy_url);
     let proxy = args.proxy_url.clone().or_else(forward);
     let mut environment = Environment::base(own, proxy.as_deref());
     for (name, value) in &args.command_env {
@@ -168,17 +170,18 @@ fn environment(
 async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     let mut signals = StopSignals::install().context("cannot handle signals")?;
     sys::release_stop_signals().context("cannot let signals through")?;
-    // Commands and forwards stop first. Until they have, everything else is served: probes see the
-    // stop, and the work can still be fetched.
+    // Commands and forwards stop first. Until they have, and then until whoever listens has saved what
+    // it wants, everything else is served: probes see the stop, and the work can still be fetched.
     let (work_trigger, drain) = drain::channel();
+    let (saving_trigger, saving) = drain::channel();
     let (calls_trigger, calls) = drain::channel();
-    let metrics = Arc::new(Metrics::new().context("cannot register the metrics")?);
-    metrics.network_is(prepared.network);
+    let metrics = metrics(&prepared)?;
     let reaper = Reaper::start(&drain).context("cannot handle SIGCHLD")?;
     let keep = Keep { count: usize::try_from(args.keep_ended)?, time: args.keep_ended_for };
     let table = Table::start(keep, &drain);
     let engine = Engine::new(reaper, drain.clone(), metrics.clone(), table, settings(args));
-    let info = info(args, prepared.network, engine.cgroups());
+    let info = info(args, &prepared, engine.cgroups());
+    let previews = Previews::new(own_ports(&prepared), drain.clone());
     let defaults = Defaults {
         root: args.root.clone(),
         environment: prepared.environment,
@@ -188,6 +191,7 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
         bulletin: engine.bulletin().clone(),
         boot: engine.boot().to_owned(),
         stop: drain.clone(),
+        saving: saving.clone(),
         end: calls.clone(),
         drain_timeout: args.drain_timeout,
     };
@@ -197,15 +201,20 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     }
     sweep(&drain, prepared.root.clone());
     let transfers = Transfers::new(MAX_TRANSFERS);
+    let sync = SyncContext::new(prepared.root.clone(), transfers.clone())
+        .of_this_life(exec.engine.boot(), calls.clone());
+    save_changes(&saving, &sync);
     let agent = Arc::new(Agent {
         exec: exec.clone(),
         events,
-        files: FilesContext::new(prepared.root.clone(), transfers.clone()),
-        sync: SyncContext::new(prepared.root, transfers),
+        files: FilesContext::new(prepared.root, transfers),
+        sync,
+        previews,
         metrics,
         token: prepared.token,
         drain: drain.clone(),
         network: prepared.network,
+        seccomp: prepared.seccomp,
         info,
     });
     let max_connections = usize::try_from(args.max_connections)?;
@@ -213,11 +222,41 @@ async fn run(args: &ServeArgs, prepared: Prepared) -> anyhow::Result<()> {
     for listener in prepared.listeners {
         start_listener(listener, &options, &calls, agent.clone())?;
     }
-    let stages = [&work_trigger, &calls_trigger];
+    drain.spawn(end_leftovers(exec.clone()));
+    let stages = [&work_trigger, &saving_trigger, &calls_trigger];
     drain::stop_in_order(&stages, &mut signals, args.drain_timeout).await;
-    let Sweep { killed, survivors } = exec.engine.end_all(LEFTOVER_GRACE).await;
+    // Whoever is left now was not to be ended in time.
+    let Sweep { killed, survivors } = exec.engine.end_all(Duration::ZERO).await;
     tracing::info!(killed, ?survivors, "stopped");
     Ok(())
+}
+
+fn metrics(prepared: &Prepared) -> anyhow::Result<Arc<Metrics>> {
+    let metrics = Metrics::new().context("cannot register the metrics")?;
+    metrics.network_is(prepared.network);
+    metrics.seccomp_is(prepared.seccomp);
+    Ok(Arc::new(metrics))
+}
+
+/// Ends what commands have left running once none runs any more: a part of the first stage, so that it
+/// has its time within the stop's.
+async fn end_leftovers(exec: Arc<ExecContext>) {
+    exec.engine.idle().await;
+    let Sweep { killed, survivors } = exec.engine.end_all(LEFTOVER_GRACE).await;
+    tracing::info!(killed, ?survivors, "ended what commands had left running");
+}
+
+/// Holds the stop up until what has changed since it was last asked for has been pulled. Nobody has
+/// asked: nothing is waited for.
+fn save_changes(saving: &Drain, sync: &SyncContext) {
+    let (stage, cursors, root) = (saving.clone(), sync.cursors.clone(), sync.root.clone());
+    saving.spawn(async move {
+        stage.started().await;
+        tokio::select! {
+            () = cursors.all_pulled(&root) => {}
+            () = stage.cut() => {}
+        }
+    });
 }
 
 fn settings(args: &ServeArgs) -> Settings {
@@ -242,6 +281,18 @@ fn spool(args: &ServeArgs) -> anyhow::Result<Option<SpoolDirectory>> {
         .create()
         .with_context(|| format!("cannot write into --spool-dir '{}'", directory.path.display()))?;
     Ok(Some(directory))
+}
+
+/// The ports of the agent itself, which is no server of the workspace's.
+fn own_ports(prepared: &Prepared) -> BTreeSet<u16> {
+    let forwards = prepared.forwards.iter().filter_map(BoundForward::port);
+    // In a network of their own, commands may serve on the numbers that the agent has outside.
+    let listeners = prepared.listeners.iter().filter(|_| prepared.network != Network::Private);
+    let listeners = listeners.filter_map(|listener| match listener.address() {
+        ListenAddr::Tcp(address) => Some(address.port()),
+        ListenAddr::Unix { .. } => None,
+    });
+    forwards.chain(listeners).collect()
 }
 
 fn start_listener(
@@ -269,7 +320,7 @@ fn sweep(drain: &Drain, root: Arc<Root>) {
     });
 }
 
-fn info(args: &ServeArgs, network: Network, cgroups: Option<&Cgroups>) -> serde_json::Value {
+fn info(args: &ServeArgs, prepared: &Prepared, cgroups: Option<&Cgroups>) -> serde_json::Value {
     json!({
         "name": "workspace-agent",
         "version": env!("CARGO_PKG_VERSION"),
@@ -277,7 +328,8 @@ fn info(args: &ServeArgs, network: Network, cgroups: Option<&Cgroups>) -> serde_
         "uid": getuid().as_raw(),
         "pid": std::process::id(),
         "root": args.root,
-        "network": network.as_str(),
+        "network": prepared.network.as_str(),
+        "seccomp": prepared.seccomp.as_str(),
         "cgroup": cgroups.map(Cgroups::directory),
         "forwards": args.forward.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "limits": {
@@ -292,6 +344,6 @@ fn info(args: &ServeArgs, network: Network, cgroups: Option<&Cgroups>) -> serde_
     })
 }
 
-fn millis(time: std::time::Duration) -> u64 {
+fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,7 +1,7 @@
 //! Processes apart from HTTP: a command goes in, and whoever holds its [`process::Process`] reads its
 //! output, feeds it, signals it, or has its whole tree ended.
 //!
-//! One task owns each process ([`task`], which moves its data by [`flow`]); [`spawn`] starts it,
+//! One task owns each process ([`task`], which moves its data by `flow`); [`spawn`] starts it,
 //! through [`launcher`] where it wants a [`terminal`] or [`limits`]; [`reap`] learns of its end,
 //! [`tree`] finds and ends what it has started, with the help of [`cgroup`], [`stop`] asks for that.
 //! [`table`] holds all commands, [`output`] what they wrote, [`reader`] is a place in it, and
@@ -14,6 +14,7 @@ pub mod launcher;
 pub mod limits;
 pub mod output;
 pub mod pipe;
+mod proc;
 pub mod process;
 pub mod reader;
 pub mod reap;
@@ -28,7 +29,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -199,7 +200,17 @@ impl Engine {
         Ok(self.start(request, false)?.0)
     }
 
+    /// A process that starts can be stopped by a signal of another command before it has become the
+    /// program, and holds its starter up meanwhile. So other work goes on elsewhere.
     fn start(
+        &self,
+        request: Request,
+        attach: bool,
+    ) -> Result<(Start, Option<Attachment>), Refusal> {
+        tokio::task::block_in_place(|| self.start_here(request, attach))
+    }
+
+    fn start_here(
         &self,
         mut request: Request,
         attach: bool,
@@ -288,6 +299,7 @@ impl Engine {
             ending,
             on_disconnect,
             attached: AtomicUsize::new(0),
+            leader_gone: AtomicBool::new(false),
             tree: Tree::of_command(pid, &mark, group),
             stop: Stop::new(),
             drain: self.drain.clone(),
@@ -352,10 +364,24 @@ impl Engine {
         self.limit.saturating_sub(self.slots.available_permits())
     }
 
+    /// Resolves when the stop has begun and no command runs any more.
+    pub async fn idle(&self) {
+        self.drain.started().await;
+        let all = u32::try_from(self.limit).unwrap_or(u32::MAX);
+        // The places are never closed, so this fails never.
+        self.slots.acquire_many(all).await.map(drop).ok();
+    }
+
     /// Ends everything that any command of this agent has left running, and every other child of this
-    /// process: the agent starts nothing else.
+    /// process: the agent starts nothing else. TERM has its time, unless the stop is cut short.
     pub async fn end_all(&self, grace: Duration) -> Sweep {
-        Tree::of_all(&format!("{}-", self.boot)).end(tokio::time::sleep(grace)).await
+        let patience = async {
+            tokio::select! {
+                () = tokio::time::sleep(grace) => {}
+                () = self.drain.cut() => {}
+            }
+        };
+        Tree::of_all(&format!("{}-", self.boot)).end(patience).await
     }
 }
 

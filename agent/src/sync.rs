@@ -1,34 +1,41 @@
-//! Trees in and out of the workspace over HTTP: `POST /v1/sync/push` and `GET /v1/sync/pull`, one
-//! round trip each, as tar streams.
+//! Trees in and out of the workspace over HTTP, beneath `/v1/sync/`: whole or only what differs, as tar
+//! streams.
 //!
-//! This file is the HTTP face. [`pack`](pack::pack) and [`unpack`](unpack::unpack) are used by both
-//! ends: the command line packs what the agent unpacks, and the reverse. A stream that is whole ends
-//! in tar's end marker; one that fails in the middle is cut, and whoever reads it notices.
+//! This file is the HTTP face. [`manifest`] and [`diff`](mod@diff) say what differs,
+//! [`pack`](pack::pack) and [`unpack`](unpack::unpack) move it; all of it is used by both ends: the
+//! command line packs what the agent unpacks, and the reverse. A stream that is whole ends in tar's
+//! end marker, or in the end line of a manifest; one that fails in the middle is cut, and whoever
+//! reads it notices.
 
 pub mod archive;
+pub mod changes;
+pub mod coding;
+pub mod compare;
+pub mod diff;
 pub mod exclude;
+pub mod manifest;
 pub mod pack;
 pub mod pax;
+mod pull;
+mod push;
+pub mod removal;
+pub mod selection;
 pub mod unpack;
+mod watch;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response};
 use http_body::Body as HttpBody;
 use workspace_common::{
-    body::{self, Body},
+    body::Body,
+    drain::{self, Drain},
     problem::Problem,
 };
 
-use crate::files::{
-    Root, blocking, json_response, method_not_allowed,
-    query::Query,
-    transfer::{self, Outlet, Transfers},
-};
-use archive::Report;
-use exclude::{Defaults, ExcludeError, Exclusions};
-use pack::PackError;
+use crate::files::{Root, method_not_allowed, transfer::Transfers};
+use changes::cursors::Cursors;
 use unpack::Limits;
 
 /// The media type of the archives.
@@ -43,12 +50,24 @@ pub struct SyncContext {
     pub limits: Limits,
     /// Places for pushes and pulls.
     pub transfers: Transfers,
+    /// The moments that changes can be told since.
+    pub cursors: Arc<Cursors>,
+    /// The end of the agent's calls, which ends a watch.
+    pub end: Drain,
 }
 
 impl SyncContext {
-    /// A context with the default limits.
+    /// A context with the default limits, of an agent that has no name and never stops.
     pub fn new(root: Arc<Root>, transfers: Transfers) -> Self {
-        Self { root, limits: Limits::default(), transfers }
+        let (_trigger, end) = drain::channel();
+        let cursors = Arc::new(Cursors::new(&format!("{:08x}", fastrand::u32(..))));
+        Self { root, limits: Limits::default(), transfers, cursors, end }
+    }
+
+    /// The same in a life of the agent that is named so and stops.
+    #[must_use]
+    pub fn of_this_life(self, boot: &str, end: Drain) -> Self {
+        Self { cursors: Arc::new(Cursors::new(boot)), end, ..self }
     }
 }
 
@@ -62,99 +81,24 @@ pub async fn handle<B>(
     request: Request<B>,
 ) -> Result<Response<Body>, Problem>
 where
-    B: HttpBody<Data = Bytes>,
+    B: HttpBody<Data = Bytes> + Send + 'static,
 {
     match (call, request.method()) {
-        ("push", &Method::POST) => push(context, request).await,
+        ("push", &Method::POST) => push::push(context, request).await,
         ("push", _) => Ok(method_not_allowed("POST")),
-        ("pull", &Method::GET) => pull(context, request.uri().query()).await,
-        ("pull", _) => Ok(method_not_allowed("GET")),
+        ("pull", &Method::GET) => pull::all(context, &request).await,
+        ("pull", &Method::POST) => pull::differing(context, request).await,
+        ("pull", _) => Ok(method_not_allowed("GET, POST")),
+        ("changes", &Method::GET) => changes::since(context, request.uri().query()).await,
+        ("changes", _) => Ok(method_not_allowed("GET")),
+        ("watch", &Method::GET) => watch::watch(context, request.uri().query()).await,
+        ("watch", _) => Ok(method_not_allowed("GET")),
+        ("manifest", &Method::GET) => compare::manifest(context, request.uri().query()).await,
+        ("manifest", _) => Ok(method_not_allowed("GET")),
+        ("diff", &Method::POST) => compare::diff(context, request).await,
+        ("diff", _) => Ok(method_not_allowed("POST")),
         _ => Err(Problem::no_such_endpoint(request.uri().path())),
     }
-}
-
-async fn push<B>(context: &SyncContext, request: Request<B>) -> Result<Response<Body>, Problem>
-where
-    B: HttpBody<Data = Bytes>,
-{
-    let mut query = Query::parse(request.uri().query())?;
-    let path = query.take_path("path")?;
-    query.finish()?;
-    expect_plain_tar(request.headers())?;
-    let (feed, intake) = transfer::upload();
-    let place = context.transfers.begin()?;
-    let (root, limits) = (Arc::clone(&context.root), context.limits);
-    let unpacking = blocking(move || {
-        let target = root.create_subroot(&path)?;
-        let unpacked = unpack::unpack(&target, limits, intake, &mut |_| {});
-        drop(place);
-        unpacked
-    });
-    // The request is read to its end in any case, or a client that still sends would see a broken
-    // pipe instead of the answer.
-    let (unpacked, ()) = tokio::join!(unpacking, feed.pump(request.into_body()));
-    Ok(report_response(&unpacked??))
-}
-
-async fn pull(context: &SyncContext, query: Option<&str>) -> Result<Response<Body>, Problem> {
-    let mut query = Query::parse(query)?;
-    let path = query.take_path("path")?;
-    let patterns = query.take_all("exclude");
-    let defaults = query.take_flag("default_excludes", true)?;
-    query.finish()?;
-    let exclusions = parse_exclusions(&patterns, defaults)?;
-    let root = Arc::clone(&context.root);
-    let source = blocking(move || root.subroot(&path)).await??;
-    let (outlet, body) = transfer::download();
-    let place = context.transfers.begin()?;
-    tokio::task::spawn_blocking(move || {
-        send_tree(&source, &exclusions, outlet);
-        drop(place);
-    });
-    let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(TAR));
-    Ok(response)
-}
-
-fn send_tree(source: &Root, exclusions: &Exclusions, mut outlet: Outlet) {
-    match pack::pack(source, exclusions, &mut outlet, &mut |_| {}) {
-        Ok(_) => {
-            if outlet.finish().is_err() {
-                tracing::debug!("the client left before the end of a pull");
-            }
-        }
-        Err(error) => {
-            if matches!(&error, PackError::File(_)) {
-                tracing::warn!(%error, "a pull was cut");
-            }
-            outlet.fail(error);
-        }
-    }
-}
-
-fn parse_exclusions(patterns: &[Vec<u8>], defaults: bool) -> Result<Exclusions, Problem> {
-    let patterns: Vec<_> = patterns.iter().map(|bytes| String::from_utf8_lossy(bytes)).collect();
-    let defaults = if defaults { Defaults::Apply } else { Defaults::Ignore };
-    Exclusions::new(&patterns, defaults)
-        .map_err(|error: ExcludeError| Problem::bad_request("bad_exclude", error.to_string()))
-}
-
-fn expect_plain_tar(headers: &HeaderMap) -> Result<(), Problem> {
-    let is_tar = headers.get(header::CONTENT_TYPE).is_none_or(|given| given == TAR);
-    let is_plain = headers.get(header::CONTENT_ENCODING).is_none_or(|given| given == "identity");
-    if is_tar && is_plain {
-        return Ok(());
-    }
-    Err(Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "unsupported_media_type",
-        "a push takes an uncompressed archive as application/x-tar",
-    ))
-}
-
-fn report_response(report: &Report) -> Response<Body> {
-    let content = serde_json::json!(report);
-    json_response(StatusCode::OK, body::json(&content))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! The kernel calls that have no safe wrapper: posix_spawn(3), wait4(2), unshare(2) of the user
-//! namespace, and raising the loopback interface.
+//! namespace, raising the loopback interface, and wiping the environment.
 //!
 //! This is the only file of the project with `unsafe`; each block does one thing and says why it
 //! is sound. Nothing here decides anything.
@@ -317,6 +317,35 @@ fn mask_stop_signals(how: c_int) -> io::Result<()> {
     }
     // SAFETY: the set is initialised; the old one is not asked for.
     check(unsafe { libc::pthread_sigmask(how, &raw const set, ptr::null_mut()) })
+}
+
+/// Overwrites the environment that the process was started with, where the kernel shows it to others
+/// (proc(5), /proc/PID/environ), and empties it. The process must have one thread.
+///
+/// A kernel that knows of no undumpable processes (gVisor's) shows it to every process of the user.
+pub fn wipe_environment() {
+    // SAFETY: `environ` is a pointer that only this thread could change.
+    let mut entry = unsafe { environ };
+    // SAFETY: it is null, or points to an array of pointers that ends with a null one.
+    while let Some(&text) = unsafe { entry.as_ref() } {
+        if text.is_null() {
+            break;
+        }
+        // SAFETY: it points to a C string.
+        let length = unsafe { libc::strlen(text) };
+        // SAFETY: the string lies in memory of this process that is writable, and nobody holds a
+        // reference: what reads variables copies them.
+        unsafe { ptr::write_bytes(text, 0, length) };
+        // SAFETY: the null pointer at the array's end has not been reached.
+        entry = unsafe { entry.add(1) };
+    }
+    // SAFETY: no other thread reads the environment.
+    unsafe { libc::clearenv() };
+}
+
+unsafe extern "C" {
+    /// The array of environ(7).
+    static mut environ: *mut *mut c_char;
 }
 
 /// Marks every descriptor above standard error close-on-exec, whoever opened it: what the parent of

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::CommandFactory;
-use workspace_agent::{cli::Cli, isolate::Network, metrics::Metrics};
+use workspace_agent::{cli::Cli, isolate::Network, metrics::Metrics, seccomp::Seccomp};
 
 fn top() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -179,6 +179,7 @@ fn the_table_of_codes_is_the_programs() {
 fn the_table_of_metrics_is_the_programs() {
     let metrics = Metrics::new().unwrap();
     metrics.network_is(Network::Private);
+    metrics.seccomp_is(Seccomp::Active);
     let page = page();
     let described: BTreeSet<&str> =
         rows(&page, "## Metrics").iter().filter_map(|(cell, _)| words(cell).next()).collect();

@@ -2,6 +2,8 @@
 //!
 //! In a test program of its own: every child of its process is ended.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{ffi::CString, sync::Arc, time::Duration};
 
 use workspace_agent::{

@@ -11,7 +11,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 /// How long cut tasks may take to notice before the process ends without them.
 const CUT_GRACE: Duration = Duration::from_secs(1);
@@ -35,6 +35,12 @@ pub struct Drain {
 pub struct DrainTrigger {
     stage: watch::Sender<Stage>,
     tasks: TaskTracker,
+}
+
+/// Somebody for whom a stage must not end yet.
+#[derive(Debug)]
+pub struct Hold {
+    _token: TaskTrackerToken,
 }
 
 /// A trigger and the view to hand around.
@@ -78,6 +84,11 @@ impl Drain {
         F: Future<Output = ()> + Send + 'static,
     {
         tokio::spawn(task);
+    }
+
+    /// Holds the end of this stage up as a task does, without being one: until it is dropped.
+    pub fn hold(&self) -> Hold {
+        Hold { _token: self.tasks.token() }
     }
 
     /// Whether the stop has begun.
@@ -224,6 +235,18 @@ mod tests {
         trigger.cut();
         trigger.start();
         drain.cut().await;
+    }
+
+    #[tokio::test]
+    async fn whoever_holds_a_stage_is_waited_for() {
+        let (trigger, drain) = channel();
+        let hold = drain.hold();
+        trigger.start();
+        let finished = trigger.finished();
+        tokio::pin!(finished);
+        assert!(timeout(Duration::ZERO, finished.as_mut()).await.is_err());
+        drop(hold);
+        finished.await;
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 pub mod body;
 pub mod client;
 pub mod drain;
+pub mod hop;
 pub mod listen;
 pub mod logging;
 pub mod problem;

@@ -86,6 +86,22 @@ where
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
+    let (timeout, connection_drain) = (options.header_timeout, drain.clone());
+    let serve_one = move |stream, peer| {
+        let handler = handler.clone();
+        let handler = move |request| handler(request, peer);
+        serve_connection(stream, timeout, connection_drain.clone(), handler)
+    };
+    serve_each(listener, options, drain, serve_one).await;
+}
+
+/// [`serve`] for who has something to do around each connection: `serve_one` is to end in
+/// [`serve_connection`].
+pub async fn serve_each<S, F>(listener: Listener, options: ServeOptions, drain: Drain, serve_one: S)
+where
+    S: Fn(Stream, Peer) -> F,
+    F: Future<Output = Option<Malformed>> + Send + 'static,
+{
     loop {
         let (stream, peer, permit) = tokio::select! {
             () = drain.started() => return,
@@ -94,12 +110,9 @@ where
                 None => return,
             },
         };
-        let (handler, connection_drain) = (handler.clone(), drain.clone());
-        let (timeout, on_malformed) = (options.header_timeout, options.on_malformed.clone());
+        let (serving, on_malformed) = (serve_one(stream, peer), options.on_malformed.clone());
         drain.spawn(async move {
-            let handler = move |request| handler(request, peer);
-            let malformed = serve_connection(stream, timeout, connection_drain, handler).await;
-            if let (Some(malformed), Some(OnMalformed(hook))) = (malformed, on_malformed) {
+            if let (Some(malformed), Some(OnMalformed(hook))) = (serving.await, on_malformed) {
                 hook(peer, malformed);
             }
             drop(permit);

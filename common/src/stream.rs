@@ -29,9 +29,28 @@ impl Stream {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
+        if let Err(error) = notice_silent_loss(&stream) {
+            tracing::debug!(%error, "cannot set the keepalive of a connection");
+        }
         Self::Tcp(stream)
     }
 }
+
+/// Has the kernel find out when the other machine has gone without a word (tcp(7)): otherwise such a
+/// connection is open for ever.
+fn notice_silent_loss(stream: &TcpStream) -> rustix::io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)
+}
+
+/// Silence after which the other end is asked whether it is there, how long it has for an answer,
+/// and how often it is asked: a minute in all.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
 
 /// How long to wait before asking a full queue for a place again.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(5);

@@ -97,6 +97,9 @@ pub async fn exchange(
         let handshake = handshake.ok_or(Refusal::BadUpstream)?;
         return handshake.accept(response, terms).map(Reply::Socket);
     }
+    if !hop::is_plainly_coded(response.headers()) {
+        return Err(Refusal::BadUpstream);
+    }
     hop::clean_response(response.headers_mut());
     Ok(Reply::Answer(Answer { response, lease, terms }))
 }

@@ -15,11 +15,12 @@ use serde::Serialize;
 
 use crate::audit::writer::AuditWriter;
 use crate::classify::Target;
-use crate::host::HostPort;
+use crate::host::{Host, HostPort};
 use crate::metrics::Metrics;
 use crate::policy::Permit;
 use crate::refusal::Refusal;
 use crate::rules::document::is_server_name;
+use crate::tunnel::client_hello::ClientHello;
 use crate::upstream::guard::AddressClass;
 
 /// Where records and counts go.
@@ -92,6 +93,10 @@ struct Record {
     would_deny: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     addr_class: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sni: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    ech: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     aws_service: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -182,6 +187,14 @@ impl Audit {
     fn destination(&mut self, at: &HostPort) {
         self.record.host = Some(at.host.to_string());
         self.record.port = Some(at.port);
+    }
+
+    /// The server name of the TLS handshake in a tunnel, in canonical form, and whether an encrypted
+    /// hello came along. A name that is no host is not written down.
+    pub fn hello(&mut self, hello: &ClientHello) {
+        let name = hello.server_name.as_deref();
+        self.record.sni = name.and_then(|name| Host::parse(name).ok()).map(|host| host.to_string());
+        self.record.ech = hello.encrypted;
     }
 
     /// The AWS service and region that a request is signed for.

@@ -86,6 +86,36 @@ pub fn classify(head: &Parts, routes: Routes) -> Result<Target, Refusal> {
     }
 }
 
+/// Reads the head of a request inside a tunnel to a port that carries HTTP in clear. It may name no
+/// other destination than the tunnel's.
+///
+/// # Errors
+/// As [`classify`].
+pub fn classify_inside(head: &Parts, at: &HostPort) -> Result<Forward, Refusal> {
+    check_method(&head.method)?;
+    check_framing(&head.headers)?;
+    if head.method == Method::CONNECT {
+        return Err(Refusal::UnsupportedMethod);
+    }
+    check_expect(&head.headers)?;
+    if head.uri.scheme().is_some() {
+        let Target::Forward(target) = forward(head, form_scheme(head)?)? else {
+            return Err(Refusal::BadAuthority);
+        };
+        let same = target.at == *at && target.scheme == Scheme::Http;
+        return if same { Ok(target) } else { Err(Refusal::HostMismatch) };
+    }
+    let named = single_host(&head.headers)?.ok_or(Refusal::HostMismatch)?;
+    check_host_header(named, at, Some(Scheme::Http.default_port()))?;
+    let path = head.uri.path_and_query().filter(|path| path.as_str().starts_with('/'));
+    let path = path.filter(|_| head.uri.authority().is_none()).ok_or(Refusal::BadAuthority)?;
+    Ok(Forward { scheme: Scheme::Http, at: at.clone(), origin_form: path.as_str().to_owned() })
+}
+
+fn form_scheme(head: &Parts) -> Result<Scheme, Refusal> {
+    Ok(head.uri.scheme_str().unwrap_or_default().parse::<Scheme>()?)
+}
+
 /// TRACE would echo injected credentials; a name that is not in capitals is somebody's attempt to
 /// have `connect` treated as something else.
 fn check_method(method: &Method) -> Result<(), Refusal> {

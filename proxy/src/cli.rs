@@ -232,6 +232,10 @@ pub struct LimitArgs {
     #[arg(long, env = "WORKSPACE_PROXY_HEADER_TIMEOUT", default_value = "30s", value_parser = parse_time)]
     pub header_timeout: Duration,
 
+    /// Limit for the TLS client hello in a tunnel
+    #[arg(long, env = "WORKSPACE_PROXY_HELLO_TIMEOUT", default_value = "10s", value_parser = parse_time)]
+    pub hello_timeout: Duration,
+
     /// Connections of workspaces at a time; further ones wait
     #[arg(long, env = "WORKSPACE_PROXY_MAX_CONNECTIONS", default_value_t = 2048)]
     pub max_connections: usize,

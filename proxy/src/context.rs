@@ -42,6 +42,10 @@ pub struct Context {
 pub struct Limits {
     /// How long a tunnel or a response may be silent.
     pub idle_timeout: Duration,
+    /// How long the first words in a tunnel may take.
+    pub hello_timeout: Duration,
+    /// How long a request head may take.
+    pub header_timeout: Duration,
 }
 
 impl Context {

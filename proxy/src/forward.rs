@@ -1,11 +1,12 @@
 //! Absolute-form requests, and the cleaning of requests that the reverse routes share.
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::HOST;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Uri, Version};
+use http::{HeaderValue, Request, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use workspace_common::body::Body;
+use workspace_common::hop::frame;
 
 use crate::answer::{Reply, Terms, exchange};
 use crate::audit::Audit;
@@ -24,19 +25,33 @@ use crate::websocket::Handshake;
 pub async fn serve(
     context: &Context,
     target: &Forward,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
     audit: &mut Audit,
 ) -> Result<Reply, Refusal> {
     let permit = decide(context, target, &request)?;
-    audit.permitted(&permit);
+    send(context, &permit, target, request, audit).await
+}
+
+/// Sends a request that was decided.
+///
+/// # Errors
+/// What went wrong on the way.
+pub async fn send(
+    context: &Context,
+    permit: &Permit,
+    target: &Forward,
+    mut request: Request<Incoming>,
+    audit: &mut Audit,
+) -> Result<Reply, Refusal> {
+    audit.permitted(permit);
     let path = target.origin_form.parse().map_err(|_ignored| Refusal::BadPath)?;
     let handshake = Handshake::take(&mut request);
-    let mut request = outgoing(request, &permit, path, Upload { audit, limit: None, until: None })?;
+    let mut request = outgoing(request, permit, path, Upload { audit, limit: None, until: None })?;
     if let Some(handshake) = &handshake {
         handshake.ask(request.headers_mut());
     }
     let terms = Terms::until_stopped(context);
-    exchange(context, &permit, (request, handshake), terms, audit).await
+    exchange(context, permit, (request, handshake), terms, audit).await
 }
 
 fn decide(
@@ -99,12 +114,4 @@ pub fn outgoing(
     head.extensions.clear();
     let body = stream_body::upload(body, upload.audit.counts().up, upload.limit, upload.until);
     Ok(Request::from_parts(head, body))
-}
-
-/// hyper sends no body with GET unless told so; a body of unknown length is sent in chunks whatever
-/// the method.
-fn frame(headers: &mut HeaderMap, body: &Incoming) {
-    if !body.is_end_stream() && !headers.contains_key(CONTENT_LENGTH) {
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
 }

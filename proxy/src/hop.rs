@@ -2,44 +2,11 @@
 //!
 //! Pure functions over header maps; used in both directions.
 
-use std::collections::HashSet;
-
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{COOKIE, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue};
+use workspace_common::hop::{remove_false_length, remove_hop_by_hop};
 
 use crate::refusal::{PROXY_STATUS, X_PROXY_ERROR};
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
-
-/// Hop-by-hop headers that are removed whether `Connection` nominates them or not.
-const HOP_BY_HOP: [HeaderName; 11] = [
-    CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHENTICATION_INFO,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HTTP2_SETTINGS,
-];
-
-/// Headers that a `Connection` header cannot take out of a message: removing them would change what
-/// the message means or break its signature.
-fn is_essential(name: &str) -> bool {
-    matches!(
-        name,
-        "host" | "content-length" | "content-type" | "content-encoding" | "cache-control"
-    ) || name.starts_with("x-amz-")
-}
 
 /// Makes a client's request headers fit to be sent on. `Host` goes, too: the caller sets the one
 /// that the destination is to see.
@@ -51,29 +18,22 @@ pub fn clean_request(headers: &mut HeaderMap) {
     join_cookies(headers);
 }
 
+/// Whether the transfer coding of an answer is none, or `chunked` once. Another one would be taken off
+/// or left on depending on who reads it.
+#[must_use]
+pub fn is_plainly_coded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let first = codings.next();
+    first.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        && codings.next().is_none()
+}
+
 /// Makes an origin's response headers fit to be sent back. An origin cannot speak for the proxy.
 pub fn clean_response(headers: &mut HeaderMap) {
-    // With both, the length is a lie about the decoded body.
-    if headers.contains_key(TRANSFER_ENCODING) {
-        headers.remove(CONTENT_LENGTH);
-    }
+    remove_false_length(headers);
     remove_hop_by_hop(headers);
     headers.remove(X_PROXY_ERROR);
     headers.remove(PROXY_STATUS);
-}
-
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let nominated: HashSet<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse::<HeaderName>().ok())
-        .filter(|name| !is_essential(name.as_str()))
-        .collect();
-    for name in HOP_BY_HOP.iter().chain(&nominated) {
-        headers.remove(name);
-    }
 }
 
 /// HTTP/2 splits cookies over several fields; HTTP/1.1 wants one (RFC 9113 section 8.2.3).
@@ -89,6 +49,8 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     fn map(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -143,6 +105,24 @@ mod tests {
         let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2")]);
         clean_request(&mut headers);
         assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+    }
+
+    #[test]
+    fn an_answer_has_one_plain_coding_or_none() {
+        for (values, expected) in [
+            (&[][..], true),
+            (&["Chunked"], true),
+            (&["gzip, chunked"], false),
+            (&["xchunked"], false),
+            (&["chunked", "chunked"], false),
+        ] {
+            let fields: Vec<_> = values.iter().map(|v| ("transfer-encoding", *v)).collect();
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(name, HeaderValue::from_static(value));
+            }
+            assert_eq!(is_plainly_coded(&headers), expected, "{values:?}");
+        }
     }
 
     #[test]

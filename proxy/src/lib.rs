@@ -2,7 +2,8 @@
 //!
 //! The life of a request, and the modules in the order it meets them:
 //!
-//! 1. a listener accepts it ([`server`]) and an audit record begins ([`service`], [`audit`]);
+//! 1. a listener accepts it ([`server`]), its raw head is checked ([`strict`]) and an audit record
+//!    begins ([`service`], [`audit`]);
 //! 2. its head becomes a target in canonical form, or is refused ([`classify`], [`host`]);
 //! 3. the policy decides and hands out a permit ([`policy`]);
 //! 4. the permit is turned into a connection: resolve, judge every address, dial ([`upstream`]);
@@ -37,6 +38,7 @@ pub mod rules;
 pub mod server;
 pub mod service;
 pub mod stream_body;
+pub mod strict;
 pub mod tunnel;
 pub mod upstream;
 pub mod websocket;

@@ -15,6 +15,7 @@ pub mod ranges;
 pub mod review;
 pub mod rule;
 pub mod shared;
+pub mod tunnel;
 
 use std::sync::Arc;
 
@@ -28,12 +29,14 @@ pub use crate::policy::permit::{GuardTerms, Permit, Purpose};
 use crate::policy::place::Place;
 use crate::policy::ranges::RangeMap;
 pub use crate::policy::rule::{Access, AllowRule, DenyRule, PrivateException};
+use crate::policy::tunnel::{Ech, TunnelTerms};
 use crate::refusal::Refusal;
 
 /// The compiled policy of one proxy.
 #[derive(Debug, Default)]
 pub struct Policy {
     mode: Mode,
+    ech: Ech,
     allow: HostIndex<AllowRule>,
     deny: HostIndex<DenyRule>,
     exceptions: HostIndex<PrivateException>,
@@ -45,6 +48,8 @@ pub struct Policy {
 pub struct PolicyParts {
     /// Whether denials count.
     pub mode: Mode,
+    /// What becomes of encrypted client hellos.
+    pub ech: Ech,
     /// What may be reached.
     pub allow: Vec<(HostPattern, AllowRule)>,
     /// What may not be reached even where an allow rule matches.
@@ -94,6 +99,7 @@ impl Policy {
     pub fn new(parts: PolicyParts) -> Self {
         Self {
             mode: parts.mode,
+            ech: parts.ech,
             allow: HostIndex::new(parts.allow),
             deny: HostIndex::new(parts.deny),
             exceptions: HostIndex::new(parts.exceptions),
@@ -127,6 +133,9 @@ impl Policy {
     }
 }
 
+/// The port on which a tunnel carries HTTP in clear.
+pub const HTTP_PORT: u16 = 80;
+
 /// Decides a request by the deny and allow lists.
 ///
 /// # Errors
@@ -134,17 +143,25 @@ impl Policy {
 pub fn decide(policy: &Policy, question: &Question<'_>) -> Result<Permit, Refusal> {
     let found = check_denied(policy, question).map_err(|(refusal, _rule)| refusal);
     let found = found.and_then(|()| find_rule(policy, question));
-    let (rule, judged_path, would_deny) = match (found, policy.mode) {
-        (Ok(rule), _) => (Arc::clone(&rule.label), rule.paths.is_some(), None),
-        (Err(refusal), Mode::Report) => (Mode::Report.as_str().into(), false, Some(refusal)),
-        (Err(refusal), Mode::Enforce) => return Err(refusal),
+    let would_deny = found.err();
+    if let Some(refusal) = would_deny
+        && policy.mode == Mode::Enforce
+    {
+        return Err(refusal);
+    }
+    let (rule, judged_path, tunnel) = match found {
+        Ok(rule) => (Arc::clone(&rule.label), rule.paths.is_some(), rule.tunnel),
+        Err(_) => (Mode::Report.as_str().into(), false, TunnelTerms::default()),
     };
+    let tunnel = TunnelTerms { ech: policy.ech, ..tunnel };
     let (scheme, purpose) = match question.access {
+        Access::Tunnel if question.at.port == HTTP_PORT => (Scheme::Http, Purpose::Tunnel),
         Access::Tunnel => (Scheme::Https, Purpose::Tunnel),
         Access::Forward(scheme) => (scheme, Purpose::Forward),
     };
     let guard = policy.guard_terms(&question.at.host);
-    Ok(Permit { at: question.at.clone(), scheme, rule, purpose, judged_path, would_deny, guard })
+    let at = question.at.clone();
+    Ok(Permit { at, scheme, rule, purpose, judged_path, would_deny, tunnel, guard })
 }
 
 /// The place of the rule that decides a request: the one that denies or allows it; none where
@@ -177,7 +194,8 @@ pub fn decide_route(
     let Access::Forward(scheme) = question.access else { return Err(Refusal::NotAllowed) };
     let guard = policy.guard_terms(&question.at.host);
     let at = question.at.clone();
-    Ok(Permit { at, scheme, rule, purpose, judged_path: false, would_deny: None, guard })
+    let tunnel = TunnelTerms::default();
+    Ok(Permit { at, scheme, rule, purpose, judged_path: false, would_deny: None, tunnel, guard })
 }
 
 /// The refusal comes with the rule that causes it.

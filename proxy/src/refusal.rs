@@ -90,13 +90,16 @@ refusals! {
         "Send either one Content-Length or Transfer-Encoding: chunked.";
     /// Dot segments, encoded separators or control characters in the path.
     BadPath = BAD_REQUEST, "bad_path", "http_request_error", "The path is ambiguous",
-        "Send a path without dot segments, backslashes, encoded slashes and control characters.";
+        "Send a path without dot segments, backslashes, encoded slashes, control characters and fragments.";
     /// Bytes that are no HTTP request, or one in a form that no two readers agree on.
     BadRequest = BAD_REQUEST, "bad_request", "http_request_error", "The request is malformed",
         "Send a well-formed HTTP/1.1 or HTTP/2 request.";
     /// A request line or headers over the limit.
     HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "http_request_error", "The request head is too large",
         "Send fewer or shorter headers.";
+    /// A request line over the limit.
+    UriTooLong = URI_TOO_LONG, "uri_too_long", "http_request_error", "The URL is too long",
+        "Send a shorter URL.";
     /// Neither http nor https.
     BadScheme = BAD_REQUEST, "scheme", "http_request_error", "The scheme is not supported",
         "Only http and https URLs are served.";
@@ -140,10 +143,13 @@ refusals! {
         "The TLS handshake must carry the server name of the CONNECT request.";
     /// A tunnel to the TLS port in which no TLS is spoken.
     NotTls = FORBIDDEN, "not_tls", "http_request_denied", "The tunnel does not carry TLS",
-        "Only TLS is spoken in tunnels to port 443.";
+        "Only TLS is spoken in tunnels, and HTTP in those to port 80, unless the policy says otherwise.";
     /// A TLS client hello that cannot be read.
     BadHello = FORBIDDEN, "bad_hello", "http_request_denied", "The TLS handshake is malformed",
         "The client hello could not be read.";
+    /// A client hello with an encrypted one inside, where the policy refuses it.
+    EchDenied = FORBIDDEN, "ech_denied", "http_request_denied", "Encrypted client hellos are not allowed",
+        "Turn encrypted client hello off in the client.";
     /// The client sent no TLS client hello in time.
     HelloTimeout = FORBIDDEN, "hello_timeout", "http_request_denied", "The TLS handshake did not begin",
         "No client hello came within the time limit.";

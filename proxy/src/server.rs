@@ -16,7 +16,7 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use workspace_common::drain::{self, Drain, StopSignals};
 use workspace_common::listen::{BindError, BoundListener, ListenAddr};
-use workspace_common::serve::{ServeOptions, serve};
+use workspace_common::serve::{ServeOptions, serve_each};
 use workspace_common::token::{BearerToken, TokenError};
 
 use crate::admin::OwnNames;
@@ -271,7 +271,11 @@ impl Plan {
             rules: RuleStore::new(rule_limits(plain_http)),
             bedrock,
             sinks: self.sinks,
-            limits: Limits { idle_timeout: args.limits.idle_timeout },
+            limits: Limits {
+                idle_timeout: args.limits.idle_timeout,
+                hello_timeout: args.limits.hello_timeout,
+                header_timeout: args.limits.header_timeout,
+            },
             tunnels: Arc::new(Semaphore::new(tunnels)),
             drain: self.drain,
         })
@@ -288,16 +292,18 @@ fn serve_workspaces(
     context: &Arc<Context>,
     args: &ServeArgs,
 ) -> Result<(), StartError> {
-    let refused = Arc::clone(context);
-    let options = ServeOptions::new(args.limits.max_connections, args.limits.header_timeout)
+    let (refused, header_timeout) = (Arc::clone(context), args.limits.header_timeout);
+    let options = ServeOptions::new(args.limits.max_connections, header_timeout)
         .on_malformed(move |peer, what| service::malformed(&refused, peer, what));
     for listener in listeners {
         let listener = listener.into_async().map_err(StartError::Runtime)?;
         tracing::info!(address = %listener.address(), "listening for workspaces");
         let context = Arc::clone(context);
         let drain = context.drain.clone();
-        let handler = move |request, peer| service::handle(Arc::clone(&context), request, peer);
-        drain.spawn(serve(listener, options.clone(), drain.clone(), handler));
+        let serve_one = move |stream, peer| {
+            service::connection(Arc::clone(&context), stream, peer, header_timeout)
+        };
+        drain.spawn(serve_each(listener, options.clone(), drain.clone(), serve_one));
     }
     Ok(())
 }

@@ -2,21 +2,26 @@
 //! one whose steps are the steps of a decision.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncWrite};
 use workspace_common::body::Body;
-use workspace_common::serve::Malformed;
-use workspace_common::stream::Peer;
+use workspace_common::serve::{Malformed, serve_connection};
+use workspace_common::stream::{Peer, Stream};
 
 use crate::answer::Reply;
 use crate::audit::Audit;
 use crate::aws;
-use crate::classify::{Target, classify};
+use crate::classify::{Target, classify, classify_inside};
 use crate::context::Context;
 use crate::forward;
+use crate::policy::Permit;
 use crate::refusal::Refusal;
 use crate::reverse;
+use crate::strict::Strict;
 use crate::tunnel::{self, Tunnel};
 
 /// What was achieved before the client gets its answer.
@@ -37,18 +42,126 @@ impl From<Refusal> for Refused {
     }
 }
 
-/// Serves one request of a workspace. Exactly one audit line is left, whatever happens.
-pub async fn handle(
+/// Serves one connection of a workspace until it ends. Says what its last bytes were, where they
+/// were no request.
+pub async fn connection(
     context: Arc<Context>,
-    request: Request<Incoming>,
+    stream: Stream,
     peer: Peer,
-) -> Response<Body> {
+    header_timeout: Duration,
+) -> Option<Malformed> {
+    let stream = Strict::new(stream);
+    let (verdict, drain) = (stream.verdict(), context.drain.clone());
+    let handler = move |request: Request<Incoming>| {
+        let (context, verdict) = (Arc::clone(&context), verdict.clone());
+        async move {
+            match verdict.of(request.method()) {
+                Some((refusal, method)) => refuse_head(&context, peer, refusal, method),
+                None => handle(context, request, peer).await,
+            }
+        }
+    };
+    serve_connection(stream, header_timeout, drain, handler).await
+}
+
+/// Serves what is said in a tunnel that carries HTTP in clear: request by request, each checked, and
+/// each with an audit line of its own.
+pub async fn inside<C>(context: Arc<Context>, inside: Inside<C>)
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Inside { client, permit, peer } = inside;
+    let (verdict, drain) = (client.verdict(), context.drain.clone());
+    let header_timeout = context.limits.header_timeout;
+    let handler = move |request: Request<Incoming>| {
+        let (context, verdict, permit) =
+            (Arc::clone(&context), verdict.clone(), Arc::clone(&permit));
+        async move {
+            if let Some((refusal, method)) = verdict.of(request.method()) {
+                return refuse_head(&context, peer, refusal, method);
+            }
+            let mut audit = Audit::begin(&context.sinks, &peer, request.method().as_str());
+            let serving = forward_inside(&context, &permit, request, &mut audit);
+            let served = Box::pin(serving).await.map(|reply| Served::Reply(Box::new(reply)));
+            // Whoever asks for another host in here is not to be asked twice.
+            let refused = served.is_err();
+            let response = conclude(&context, served.map_err(Refused::from), audit);
+            if refused { closing(response) } else { response }
+        }
+    };
+    // What was no request has been refused by `Strict`; the rest is a connection that broke.
+    let _malformed = serve_connection(client, header_timeout, drain, handler).await;
+}
+
+/// The inside of a tunnel.
+#[derive(Debug)]
+pub struct Inside<C> {
+    /// The client's end.
+    pub client: Strict<C>,
+    /// What the tunnel was permitted for.
+    pub permit: Arc<Permit>,
+    /// Who asked.
+    pub peer: Peer,
+}
+
+async fn forward_inside(
+    context: &Context,
+    permit: &Permit,
+    request: Request<Incoming>,
+    audit: &mut Audit,
+) -> Result<Reply, Refusal> {
+    let (head, body) = request.into_parts();
+    let target = classify_inside(&head, permit.at())?;
+    audit.target(&Target::Forward(target.clone()));
+    forward::send(context, permit, &target, Request::from_parts(head, body), audit).await
+}
+
+/// Answers a head that was refused before it was a request. Nothing can be read after it.
+fn refuse_head(context: &Context, peer: Peer, refusal: Refusal, method: &str) -> Response<Body> {
+    Audit::begin(&context.sinks, &peer, method).refused(refusal);
+    closing(refusal.response())
+}
+
+/// The last response of its connection.
+fn closing(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Serves one request of a workspace. Exactly one audit line is left, whatever happens.
+async fn handle(context: Arc<Context>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    let asks_for_more = may_become_opaque(&request);
+    let response = answer(&context, request, peer).await;
+    let granted = response.status() == StatusCode::SWITCHING_PROTOCOLS
+        || (response.status().is_success() && asks_for_more == Some(Method::CONNECT));
+    if asks_for_more.is_some() && !granted { closing(response) } else { response }
+}
+
+/// The method of a request after which [`Strict`] looks at nothing any more. Inside HTTP/2 it never
+/// looks, and a refused stream says nothing about the others.
+fn may_become_opaque(request: &Request<Incoming>) -> Option<Method> {
+    let websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
+    let asks = request.method() == Method::CONNECT
+        || request.headers().get_all(UPGRADE).iter().any(websocket);
+    (asks && request.version() < Version::HTTP_2).then(|| request.method().clone())
+}
+
+async fn answer(context: &Arc<Context>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
     let mut audit = Audit::begin(&context.sinks, &peer, request.method().as_str());
-    match serve(&context, request, &mut audit).await {
-        Ok(Served::Tunnel(tunnel)) => tunnel.open(&context, audit),
+    let served = serve(context, request, peer, &mut audit).await;
+    conclude(context, served, audit)
+}
+
+fn conclude(
+    context: &Arc<Context>,
+    served: Result<Served, Refused>,
+    audit: Audit,
+) -> Response<Body> {
+    match served {
+        Ok(Served::Tunnel(tunnel)) => tunnel.open(context, audit),
         Ok(Served::Reply(reply)) => match *reply {
-            Reply::Answer(answer) => answer.relaying(&context, audit),
-            Reply::Socket(socket) => socket.open(&context, audit),
+            Reply::Answer(answer) => answer.relaying(context, audit),
+            Reply::Socket(socket) => socket.open(context, audit),
         },
         Err(refused) => {
             audit.refused(refused.refusal);
@@ -70,6 +183,7 @@ pub fn malformed(context: &Context, peer: Peer, what: Malformed) {
 async fn serve(
     context: &Context,
     request: Request<Incoming>,
+    peer: Peer,
     audit: &mut Audit,
 ) -> Result<Served, Refused> {
     let (head, body) = request.into_parts();
@@ -81,7 +195,9 @@ async fn serve(
     }
     let reply = match target {
         Target::Connect(at) => {
-            return Ok(Served::Tunnel(tunnel::prepare(context, &at, request, audit).await?));
+            return Ok(Served::Tunnel(
+                tunnel::prepare(context, &at, (request, peer), audit).await?,
+            ));
         }
         Target::Forward(target) => forward::serve(context, &target, request, audit).await?,
         Target::Mcp(path) => reverse::mcp(context, &path, request, audit).await?,

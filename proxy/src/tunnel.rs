@@ -1,8 +1,8 @@
 //! CONNECT: connect first, answer 200 after, then relay.
 //!
 //! A refusal is an ordinary HTTP answer; the client never sees a 200 for a tunnel that does not
-//! stand. What a client says first in it must not be a TLS handshake
-//! for another host.
+//! stand. What a client says in it must be a TLS handshake for the permitted host, or, on port 80,
+//! HTTP for it, unless the rule says otherwise.
 
 pub mod client_hello;
 pub mod hello;
@@ -19,16 +19,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use workspace_common::body::{self, Body};
-use workspace_common::stream::Stream;
+use workspace_common::stream::{Peer, Stream};
 
 use crate::answer::Terms;
 use crate::audit::{Audit, Outcome};
 use crate::context::Context;
 use crate::host::HostPort;
-use crate::policy::{self, Access, Question};
+use crate::policy::tunnel::{Content, is_allowed};
+use crate::policy::{self, Access, HTTP_PORT, Permit, Question};
 use crate::refusal::Refusal;
 use crate::relay::relay;
-use crate::tunnel::hello::Greeting;
+use crate::service::{self, Inside};
+use crate::strict::Strict;
+use crate::tunnel::client_hello::ClientHello;
 use crate::upstream::exchange::open_tunnel;
 
 /// A tunnel that stands on the upstream side and waits for the client to have its 200.
@@ -37,7 +40,8 @@ pub struct Tunnel {
     upstream: TcpStream,
     client: OnUpgrade,
     slot: OwnedSemaphorePermit,
-    greeting: Greeting,
+    permit: Permit,
+    peer: Peer,
 }
 
 /// Decides and connects.
@@ -47,7 +51,7 @@ pub struct Tunnel {
 pub async fn prepare(
     context: &Context,
     at: &HostPort,
-    request: Request<Incoming>,
+    (request, peer): (Request<Incoming>, Peer),
     audit: &mut Audit,
 ) -> Result<Tunnel, Refusal> {
     let question = Question { at, access: Access::Tunnel, request: None };
@@ -55,8 +59,7 @@ pub async fn prepare(
     audit.permitted(&permit);
     let slot = context.tunnel_slot()?;
     let upstream = open_tunnel(&context.exchanger, &permit, audit).await?;
-    let greeting = Greeting::of(at);
-    Ok(Tunnel { upstream, client: hyper::upgrade::on(request), slot, greeting })
+    Ok(Tunnel { upstream, client: hyper::upgrade::on(request), slot, permit, peer })
 }
 
 impl Tunnel {
@@ -69,7 +72,7 @@ impl Tunnel {
         Response::new(body::empty())
     }
 
-    async fn run(self, context: &Context, audit: Audit) {
+    async fn run(self, context: &Arc<Context>, audit: Audit) {
         let _slot = self.slot;
         let Ok(client) = self.client.await else {
             audit.finish(Outcome::Cancelled);
@@ -78,59 +81,104 @@ impl Tunnel {
         context.sinks.metrics.tunnels_active.inc();
         // Leaving hyper saves its buffers for as long as the tunnel lives. Inside HTTP/2 that is
         // not possible: the stream is one of many on the connection.
-        let session = Session { terms: Terms::until_stopped(context), greeting: self.greeting };
-        match downcast::<TokioIo<Stream>>(client) {
+        let session = Session {
+            context: Arc::clone(context),
+            upstream: self.upstream,
+            permit: self.permit,
+            peer: self.peer,
+        };
+        match downcast::<TokioIo<Strict<Stream>>>(client) {
             Ok(parts) => {
-                session.relay(parts.io.into_inner(), self.upstream, parts.read_buf, audit).await;
+                let (stream, held) = parts.io.into_inner().into_parts();
+                let early = Bytes::from([parts.read_buf, held].concat());
+                session.serve(stream, early, audit).await;
             }
-            Err(client) => {
-                session.relay(TokioIo::new(client), self.upstream, Bytes::new(), audit).await;
-            }
+            Err(client) => session.serve(TokioIo::new(client), Bytes::new(), audit).await,
         }
         context.sinks.metrics.tunnels_active.dec();
     }
 }
 
 struct Session {
-    terms: Terms,
-    greeting: Greeting,
+    context: Arc<Context>,
+    upstream: TcpStream,
+    permit: Permit,
+    peer: Peer,
 }
 
 impl Session {
-    async fn relay<C>(mut self, mut client: C, upstream: TcpStream, early: Bytes, audit: Audit)
+    async fn serve<C>(self, client: C, early: Bytes, audit: Audit)
+    where
+        C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match (self.permit.tunnel().content, self.permit.at().port) {
+            (Content::Anything, _) => {
+                let terms = Terms::until_stopped(&self.context);
+                carry(client, self.upstream, early, terms, audit).await;
+            }
+            // Boxed: most tunnels are not of this kind, and all have room for what this needs.
+            (Content::Checked, HTTP_PORT) => Box::pin(self.http(client, early, audit)).await,
+            (Content::Checked, _) => self.tls(client, early, audit).await,
+        }
+    }
+
+    async fn tls<C>(self, mut client: C, early: Bytes, mut audit: Audit)
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
-        let early = match self.first_words(&mut client, &upstream, early).await {
-            Ok(Some(early)) => early,
+        let mut terms = Terms::until_stopped(&self.context);
+        let reading = hello::read(&mut client, early, self.context.limits.hello_timeout);
+        let heard = tokio::select! {
+            heard = reading => heard,
+            _stopped = terms.ending.as_mut() => Err(Refusal::Draining),
+        };
+        let (early, hello) = match heard {
+            Ok(Some(heard)) => heard,
             Ok(None) => return audit.finish(Outcome::Cancelled),
             Err(refusal) => return audit.refused(refusal),
         };
-        let counts = audit.counts();
-        // Losing the relay closes both sides.
-        let outcome = tokio::select! {
-            outcome = relay(client, upstream, early, &counts, self.terms.idle) => outcome,
-            outcome = self.terms.ending => outcome,
-        };
-        audit.finish(outcome);
+        audit.hello(&hello);
+        if let Err(refusal) = self.judge(&hello) {
+            return audit.refused(refusal);
+        }
+        let upstream = self.upstream;
+        // Names and rules are needed no longer, and the tunnel may live for days.
+        drop((self.context, self.permit));
+        carry(client, upstream, early, terms, audit).await;
     }
 
-    /// What the client says first, as far as it must be judged.
-    async fn first_words<C>(
-        &mut self,
-        client: &mut C,
-        upstream: &TcpStream,
-        early: Bytes,
-    ) -> Result<Option<Bytes>, Refusal>
-    where
-        C: AsyncRead + Unpin,
-    {
-        let reading = self.greeting.read(client, early, upstream.readable());
-        tokio::select! {
-            read = tokio::time::timeout(self.terms.idle, reading) => {
-                read.unwrap_or(Err(Refusal::HelloTimeout))
-            }
-            _stopped = self.terms.ending.as_mut() => Err(Refusal::Draining),
-        }
+    fn judge(&self, hello: &ClientHello) -> Result<(), Refusal> {
+        let at = self.permit.at();
+        let policy = self.context.policy.current();
+        hello::judge(hello, &at.host, self.permit.tunnel(), |named| {
+            is_allowed(&policy, named, at.port)
+        })
     }
+
+    async fn http<C>(self, client: C, early: Bytes, audit: Audit)
+    where
+        C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        if let Err(refusal) = self.context.exchanger.adopt(&self.permit, self.upstream).await {
+            return audit.refused(refusal);
+        }
+        let client = Strict::resuming(client, early);
+        let inside = Inside { client, permit: Arc::new(self.permit), peer: self.peer };
+        service::inside(self.context, inside).await;
+        audit.finish(Outcome::Completed);
+    }
+}
+
+/// Relays until both sides have ended, or one is made to.
+async fn carry<C>(client: C, upstream: TcpStream, early: Bytes, terms: Terms, audit: Audit)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let counts = audit.counts();
+    // Losing the relay closes both sides.
+    let outcome = tokio::select! {
+        outcome = relay(client, upstream, early, &counts, terms.idle) => outcome,
+        outcome = terms.ending => outcome,
+    };
+    audit.finish(outcome);
 }

@@ -15,6 +15,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use sha1::{Digest as _, Sha1};
 use workspace_common::body::{self, Body};
+use workspace_common::hop::{names_upgrade, offers_only};
 
 use crate::answer::Terms;
 use crate::audit::{Audit, Outcome};
@@ -46,7 +47,7 @@ impl Handshake {
         let asked = request.version() == Version::HTTP_11
             && request.method() == Method::GET
             && request.body().is_end_stream()
-            && is_single(headers, "websocket")
+            && offers_only(headers, "websocket")
             && names_upgrade(headers)
             && headers.get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
         if !asked {
@@ -71,26 +72,11 @@ impl Handshake {
             STANDARD.encode(Sha1::new().chain_update(&self.key).chain_update(MAGIC).finalize());
         let headers = response.headers();
         let proved = headers.get(SEC_WEBSOCKET_ACCEPT).is_some_and(|accept| accept == &proof);
-        if !proved || !is_single(headers, "websocket") {
+        if !proved || !offers_only(headers, "websocket") {
             return Err(Refusal::BadUpstream);
         }
         Ok(Socket { client: self.client, response, terms })
     }
-}
-
-fn is_single(headers: &HeaderMap, protocol: &str) -> bool {
-    let mut offered = headers.get_all(UPGRADE).iter();
-    let first = offered.next().and_then(|value| value.to_str().ok());
-    first.is_some_and(|value| value.eq_ignore_ascii_case(protocol)) && offered.next().is_none()
-}
-
-fn names_upgrade(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|name| name.trim().eq_ignore_ascii_case("upgrade"))
 }
 
 /// Both sides agreed; the client has yet to hear of it.
@@ -152,22 +138,5 @@ mod tests {
     fn the_proof_is_that_of_the_rfc() {
         let digest = Sha1::new().chain_update(b"dGhlIHNhbXBsZSBub25jZQ==").chain_update(MAGIC);
         assert_eq!(STANDARD.encode(digest.finalize()), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-    }
-
-    #[test]
-    fn only_one_websocket_is_a_wish() {
-        for (values, expected) in [
-            (&["WebSocket"][..], true),
-            (&["h2c"], false),
-            (&["websocket, h2c"], false),
-            (&["websocket", "h2c"], false),
-            (&[], false),
-        ] {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(UPGRADE, HeaderValue::from_static(value));
-            }
-            assert_eq!(is_single(&headers, "websocket"), expected, "{values:?}");
-        }
     }
 }

@@ -8,11 +8,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use rustix::process::Signal;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
     binaries,
+    gvisor::{self, Sandbox},
     http::{Client, Endpoint, Response},
     process::{Daemon, free_address},
 };
@@ -137,13 +139,43 @@ impl Setup {
             endpoint = Endpoint::Tcp(address);
             self = self.args(&["--listen", &format!("tcp:{address}")]);
         }
-        let mut daemon = Daemon::spawn("agent", self.command(), self.directory())?;
+        let (sandbox, command) = self.placed(self.command())?;
+        self.start_at(command, endpoint, sandbox)
+    }
+
+    /// Starts the agent by another command than its own, such as one that traces it, and waits until
+    /// it answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn start_as(self, command: Command) -> Result<Agent> {
+        let endpoint = Endpoint::Unix(self.socket());
+        self.start_at(command, endpoint, None)
+    }
+
+    fn start_at(
+        self,
+        command: Command,
+        endpoint: Endpoint,
+        sandbox: Option<Sandbox>,
+    ) -> Result<Agent> {
+        let mut daemon = Daemon::spawn("agent", command, self.directory())?;
         daemon.wait_until_answering(&endpoint)?;
         let mut client = Client::new(endpoint);
         if let Some(token) = &self.token {
             client = client.with_token(token);
         }
-        Ok(Agent { daemon, client, setup: self })
+        Ok(Agent { daemon, client, sandbox, setup: self })
+    }
+
+    /// The command in the place where this run of the tests has its agents.
+    fn placed(&self, command: Command) -> Result<(Option<Sandbox>, Command)> {
+        if !gvisor::is_place() {
+            return Ok((None, command));
+        }
+        let user = self.user.unwrap_or_default();
+        let (sandbox, command) = Sandbox::new(&command, user, self.directory())?;
+        Ok((Some(sandbox), command))
     }
 
     /// Runs an agent that has to refuse to start, and gives what it said.
@@ -151,7 +183,8 @@ impl Setup {
     /// # Errors
     /// When it started.
     pub fn start_refused(&self) -> Result<String> {
-        crate::agent::refusal(self.command())
+        let (_sandbox, command) = self.placed(self.command())?;
+        crate::agent::refusal(command)
     }
 }
 
@@ -175,6 +208,7 @@ pub struct Agent {
     pub daemon: Daemon,
     /// A client of its API, with the token.
     pub client: Client,
+    sandbox: Option<Sandbox>,
     setup: Setup,
 }
 
@@ -200,6 +234,39 @@ impl Agent {
     /// The host's path of the workspace.
     pub fn root(&self) -> PathBuf {
         self.setup.directory().join("root")
+    }
+
+    /// Sends a signal to the agent, wherever it runs.
+    ///
+    /// # Errors
+    /// When it runs no more.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.sandbox.as_ref().map_or_else(|| self.daemon.signal(signal), |it| it.signal(signal))
+    }
+
+    /// What `/proc/PID/stat` says of a process that the agent sees; nothing when it is gone. The
+    /// processes of a sandbox are not the host's: there the agent is asked.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn proc_stat(&self, pid: &str) -> Result<String> {
+        let path = format!("/proc/{pid}/stat");
+        if self.sandbox.is_none() {
+            return Ok(fs::read_to_string(path).unwrap_or_default());
+        }
+        let reply = self.exec(&json!({ "argv": ["cat", path] }))?;
+        Ok(text(&reply, "stdout")?.to_owned())
+    }
+
+    /// Which of its processes are there after its end. In a sandbox nobody outlives the first process
+    /// (pid_namespaces(7)), and the numbers are not the host's.
+    pub fn outlived_by(&self, pids: &[String]) -> Vec<String> {
+        let lives = |pid: &&String| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+            stat.is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        let host = if self.sandbox.is_some() { &[] } else { pids };
+        host.iter().filter(lives).cloned().collect()
     }
 
     /// Runs a command by the buffered form of exec.
@@ -243,6 +310,20 @@ impl Agent {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{subcommand} {arguments:?}: {}: {said}", output.status);
         Ok(output)
+    }
+}
+
+impl Drop for Agent {
+    /// An agent that is killed leaves its commands to PID 1, which is not the test's; one that is told
+    /// twice to stop ends them all at once.
+    fn drop(&mut self) {
+        if !self.daemon.is_running() {
+            return;
+        }
+        let told = [Signal::TERM, Signal::TERM].iter().all(|signal| self.signal(*signal).is_ok());
+        if told && let Err(error) = self.daemon.wait() {
+            eprintln!("the agent did not stop: {error:#}");
+        }
     }
 }
 

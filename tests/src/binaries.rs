@@ -19,7 +19,7 @@ pub fn path(name: &str) -> PathBuf {
     let path = directory().join(name);
     assert!(
         fs::metadata(&path).is_ok_and(|file| file.is_file()),
-        "{} is missing: run `make build`, or set WORKSPACE_BIN_DIR to where the binaries are",
+        "{} is missing: run `make build hostile`, or set WORKSPACE_BIN_DIR to where the binaries are",
         path.display()
     );
     path
@@ -33,6 +33,11 @@ pub fn agent() -> PathBuf {
 /// The proxy's binary.
 pub fn proxy() -> PathBuf {
     path("workspace-proxy")
+}
+
+/// The attacker, and what it wants to reach (`make hostile`).
+pub fn hostile() -> PathBuf {
+    path("workspace-hostile")
 }
 
 /// The top of the repository.

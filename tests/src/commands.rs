@@ -154,9 +154,13 @@ impl Follower {
     }
 }
 
-/// Whether a process is there and not only waiting to be collected.
-pub fn alive(pid: &str) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+/// Whether a process that the agent sees is there and not only waiting to be collected.
+///
+/// # Panics
+/// When the agent has to be asked and does not answer.
+pub fn alive(agent: &Agent, pid: &str) -> bool {
+    let stat = agent.proc_stat(pid).expect("the agent looks at its processes");
+    !stat.is_empty() && !stat.contains(") Z ")
 }
 
 /// The process ids that a command has written into a file of the workspace, one a line.
@@ -177,4 +181,19 @@ pub fn pids(agent: &Agent, file: &str, count: usize) -> Result<Vec<String>> {
 /// When there is no answer.
 pub fn delete(agent: &Agent, id: &str, query: &str) -> Result<Response> {
     agent.client.send("DELETE", &format!("/v1/processes/{id}{query}"), b"")
+}
+
+/// Waits until a command has written and does not go on: everything between it and its reader is
+/// full. Gives how much it has written.
+///
+/// # Errors
+/// When it goes on and on.
+pub fn stands_still(agent: &Agent, id: &str) -> Result<u64> {
+    let (mut position, mut still) = (0, 0);
+    eventually("the command waits for its reader", || {
+        let written = show(agent, id).ok()?["stdout_bytes"].as_u64()?;
+        still = if written == position { still + 1 } else { 0 };
+        position = written;
+        (written > 0 && still > 20).then_some(written)
+    })
 }

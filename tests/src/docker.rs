@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{binaries, wait::eventually};
+use crate::{binaries, tools, wait::eventually};
 
 /// The image of the workspace, built from the binaries under test.
 pub const WORKSPACE_BASE: &str = "workspace-base:test";
@@ -37,6 +37,11 @@ pub fn build_images() -> Result<(), String> {
             output.status.success().then_some(()).ok_or(said)
         })
         .clone()
+}
+
+/// Whether the calling test has to be skipped because the images cannot be built here.
+pub fn no_images() -> bool {
+    build_images().inspect_err(|reason| tools::report_skip(reason)).is_err()
 }
 
 /// Runs a docker command that has to succeed, and gives what it printed.
@@ -101,6 +106,24 @@ impl Container {
         arguments.push(image);
         arguments.extend(command);
         Ok(Self { id: docker(&arguments)? })
+    }
+
+    /// Starts a container with `docker run --detach` and nothing but these arguments.
+    ///
+    /// # Errors
+    /// When docker refuses.
+    pub fn run(arguments: &[&str]) -> Result<Self> {
+        Ok(Self { id: docker(&[&["run", "--detach"], arguments].concat())? })
+    }
+
+    /// The host's process id of its first process.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pid(&self) -> Result<u32> {
+        let pid = docker(&["inspect", "--format", "{{.State.Pid}}", &self.id])?;
+        let pid = pid.parse().ok().filter(|pid| *pid != 0);
+        pid.with_context(|| format!("the container does not run:\n{}", self.logs()))
     }
 
     /// Its identifier.

@@ -63,6 +63,15 @@ impl Setup {
         setup
     }
 
+    /// The same for what is neither TLS nor HTTP: nothing that is said in the tunnel is looked at.
+    #[must_use]
+    pub fn allow_raw(self, name: &str, port: u16) -> Self {
+        let mut setup = self.local_host(name, port);
+        let rule = json!({ "host": name, "ports": [port], "tls": "none" });
+        push(&mut setup.policy["egress"]["allow"], rule);
+        setup
+    }
+
     /// Changes the policy document.
     #[must_use]
     pub fn policy(mut self, change: impl FnOnce(&mut Value)) -> Self {

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use crate::{docker, peer};
+use crate::{docker, manifests, peer};
 
 /// Something that only some machines have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +32,22 @@ pub enum Tool {
     UserNamespaces,
     /// gVisor's runsc, and the right to start a sandbox.
     Gvisor,
+    /// The Python packages that read the manifests, and a kubectl to render them.
+    Manifests,
+    /// checkov, in its own environment.
+    Checkov,
+    /// The shellcheck program.
+    Shellcheck,
+    /// A Redis server and its command line.
+    Redis,
+    /// Root, and the programs that make networks: ip, nft, nsenter, unshare.
+    NetworkLab,
 }
 
 impl Tool {
     /// Why it cannot be used here; `None` when it can. Looked up once.
     pub fn missing(self) -> Option<String> {
-        static ANSWERS: [OnceLock<Option<String>>; 9] = [const { OnceLock::new() }; 9];
+        static ANSWERS: [OnceLock<Option<String>>; 14] = [const { OnceLock::new() }; 14];
         ANSWERS[self as usize].get_or_init(|| self.look()).clone()
     }
 
@@ -47,7 +57,7 @@ impl Tool {
             Self::Openssl => unless(works("openssl", &["version"]), "openssl is not installed"),
             Self::Python => unless(works("python3", &["-V"]), "python3 is not installed"),
             Self::PythonPackages => unless(
-                works(&peer::python().to_string_lossy(), &["-c", "import mcp, moto, botocore"]),
+                works(&peer::python().to_string_lossy(), &["-c", "import mcp, moto, schemathesis"]),
                 "the Python packages of tests/peers/requirements.txt are not there (make test-deps)",
             ),
             Self::Nginx => unless(works("nginx", &["-v"]), "nginx is not installed"),
@@ -62,6 +72,31 @@ impl Tool {
             Self::Gvisor => unless(
                 works("runsc", &["--network=none", "do", "true"]),
                 "runsc (gVisor) is not installed or cannot start a sandbox",
+            ),
+            Self::Manifests => unless(
+                works(
+                    &peer::python().to_string_lossy(),
+                    &["-c", "import pytest, kubernetes_validate, celpy, cfnlint, tomllib"],
+                ) && works(&manifests::kubectl().to_string_lossy(), &["version", "--client"]),
+                "the Python packages of the manifests' tests are not there (make test-deps), or no kubectl",
+            ),
+            Self::Checkov => unless(
+                works(&manifests::checkov().to_string_lossy(), &["--version"]),
+                "checkov is not there (make test-deps)",
+            ),
+            Self::Shellcheck => {
+                unless(works("shellcheck", &["--version"]), "shellcheck is not installed")
+            }
+            Self::Redis => unless(
+                works("redis-server", &["-v"]) && works("redis-cli", &["-v"]),
+                "redis-server is not installed",
+            ),
+            Self::NetworkLab => unless(
+                rustix::process::getuid().is_root()
+                    && [("ip", "-V"), ("nft", "-v"), ("nsenter", "-V"), ("unshare", "-V")]
+                        .iter()
+                        .all(|(program, version)| works(program, &[version])),
+                "making networks takes root, iproute2, nftables and util-linux",
             ),
         }
     }
@@ -97,11 +132,19 @@ pub fn skip(needed: &[Tool]) -> bool {
 /// # Panics
 /// When `WORKSPACE_TESTS_REQUIRE_ALL=1`.
 pub fn report_skip(reason: &str) {
+    let required = std::env::var("WORKSPACE_TESTS_REQUIRE_ALL").is_ok_and(|value| value == "1");
+    assert!(!required, "{} cannot run: {reason}", thread::current().name().unwrap_or("a test"));
+    note_skip(reason);
+}
+
+/// Reports the calling test as skipped where that is in order even when everything is required.
+///
+/// # Panics
+/// When the list of skipped tests cannot be written.
+pub fn note_skip(reason: &str) {
     // libtest names each test's thread after the test.
     let current = thread::current();
     let test = current.name().unwrap_or("a test");
-    let required = std::env::var("WORKSPACE_TESTS_REQUIRE_ALL").is_ok_and(|value| value == "1");
-    assert!(!required, "{test} cannot run: {reason}");
     let line = format!("skipped: {test}: {reason}\n");
     eprint!("{line}");
     if let Some(path) = std::env::var_os("WORKSPACE_TESTS_SKIPPED") {

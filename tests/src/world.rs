@@ -141,7 +141,7 @@ impl World {
             answered = true;
             stream.write_all(&reply(script, &message))?;
             stream.flush()?;
-            if message.first().is_some_and(u8::is_ascii_uppercase) && !script.hold {
+            if speaks_http(&message) && !script.hold {
                 return Ok(());
             }
         }
@@ -157,16 +157,20 @@ struct Turn {
 fn reply(script: &Upstream, message: &[u8]) -> Vec<u8> {
     match &script.reply {
         Some(text) => bytes(text),
-        None if message.first().is_some_and(u8::is_ascii_uppercase) => {
+        None if speaks_http(message) => {
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok".to_vec()
         }
         None => GREETING.to_vec(),
     }
 }
 
+fn speaks_http(message: &[u8]) -> bool {
+    message.first().is_some_and(u8::is_ascii_uppercase) && !message.starts_with(b"SSH-")
+}
+
 /// Whether a request is there with its body. What is no HTTP is whole with its first byte.
 fn is_whole(message: &[u8]) -> bool {
-    if !message.first().is_some_and(u8::is_ascii_uppercase) {
+    if !speaks_http(message) {
         return true;
     }
     let text: String = message.iter().map(|byte| char::from(*byte).to_ascii_lowercase()).collect();

@@ -5,8 +5,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use workspace_tests::{
     agent::{Agent, Setup, text},
-    commands::{Follower, alive, bytes, ended, last, output, pids, show, stream},
+    commands::{Follower, alive, bytes, ended, last, output, pids, show, stands_still, stream},
+    gvisor,
     http::Connection,
+    require,
     wait::eventually,
 };
 
@@ -57,7 +59,7 @@ fn a_client_that_goes_ends_its_command_unless_it_is_to_be_kept() -> Result<()> {
             drop(connection);
             eventually("it has gone", || (show(&agent, &id).ok()?["attached"] == 0).then_some(()))?;
             if survives {
-                ensure!(alive(&pid) && show(&agent, &id)?["state"] == "running", "{id}");
+                ensure!(alive(&agent, &pid) && show(&agent, &id)?["state"] == "running", "{id}");
             } else {
                 ended(&agent, &id)?;
                 assert_eq!(stream(&output(&agent, &id, "")?, "stdout", 0)?, b"hi\nasked\n");
@@ -76,7 +78,7 @@ fn what_is_left_running_is_ended_on_demand() -> Result<()> {
     assert_eq!((&reply["killed"], &reply["left_running"]), (&json!(2), &json!(0)));
     assert_eq!(reply["survivors"], json!([]));
     let pids = pids(&agent, "pids", 2)?;
-    ensure!(!pids.iter().any(|pid| alive(pid)), "{pids:?}");
+    ensure!(!pids.iter().any(|pid| alive(&agent, pid)), "{pids:?}");
     Ok(())
 }
 
@@ -127,15 +129,7 @@ fn a_slow_caller_is_told_of_the_gap_and_with_backpressure_there_is_none() -> Res
     assert_eq!(last(&events)?["stdout_bytes"], 16_000_004);
     let body = json!({ "id": "held", "shell": LARGE, "backpressure": true });
     let mut slow = Follower::exec(&agent.client, &body)?;
-    let mut position = 0_u64;
-    let mut still = 0;
-    // The command stands still when everything between it and us is full.
-    eventually("it waits for us", || {
-        let written = show(&agent, "held").ok()?["stdout_bytes"].as_u64()?;
-        still = if written == position { still + 1 } else { 0 };
-        position = written;
-        (written > 0 && still > 20).then_some(())
-    })?;
+    let position = stands_still(&agent, "held")?;
     ensure!(position < 16_000_000, "it did not wait");
     assert_eq!(show(&agent, "held")?["state"], "running");
     let events = slow.rest()?;
@@ -222,6 +216,16 @@ fn the_memory_for_output_is_shared_by_all_commands() -> Result<()> {
 }
 
 #[test]
+fn with_backpressure_nothing_is_lost_where_the_memory_is_used_up() -> Result<()> {
+    let agent = Setup::new()?.args(&["--output-memory", "0"]).start()?;
+    let body = json!({ "shell": "seq 1 200000", "backpressure": true });
+    let events = Follower::exec(&agent.client, &body)?.rest()?;
+    let expected: String = (1..=200_000).map(|number| format!("{number}\n")).collect();
+    ensure!(stream(&events, "stdout", 0)? == expected.as_bytes(), "the output differs");
+    Ok(())
+}
+
+#[test]
 fn what_a_reply_says_of_its_command_is_what_the_table_says() -> Result<()> {
     let agent = Agent::start()?;
     let reply = agent.shell("echo out; exit 4")?;
@@ -232,4 +236,10 @@ fn what_a_reply_says_of_its_command_is_what_the_table_says() -> Result<()> {
     }
     assert_eq!((&shown["state"], &shown["tty"]), (&json!("ended"), &json!(false)));
     Ok(())
+}
+
+#[test]
+fn all_of_it_holds_under_gvisor() -> Result<()> {
+    require!(Gvisor);
+    gvisor::rerun("all_of_it_holds_under_gvisor", &[])
 }

@@ -99,7 +99,7 @@ fn keys_and_sizes_are_the_shells_as_if_it_ran_here() -> Result<()> {
         keys("echo $((6*7))\r"),
         expect("\n42"),
         expect("> "),
-        keys("echo started; sleep 1000\r"),
+        keys("sh -c 'echo started; while :; do sleep 0.02; done'\r"),
         expect("\nstarted"),
         keys(CTRL_C),
         expect("> "),
@@ -166,6 +166,8 @@ fn a_shell_is_joined_left_and_joined_again() -> Result<()> {
     ];
     let second = session(&attach, (40, 90), &steps)?;
     assert_eq!((second.exit, second.restored), (4, true), "{second:?}");
+    let kept = agent.run_cli("logs", &["shell"])?;
+    ensure!(String::from_utf8_lossy(&kept.stdout).contains("still kept\r\n"), "{kept:?}");
     Ok(())
 }
 
@@ -188,8 +190,9 @@ fn a_terminal_comes_over_tcp_with_the_token_too() -> Result<()> {
 fn ctrl_c_without_a_terminal_of_its_own_interrupts_the_command_and_what_it_started() -> Result<()> {
     require!(Python);
     let agent = Agent::start()?;
-    // The shell's trap runs once its sleep has ended, which the signal has to reach as well.
-    let script = "trap 'echo trapped; exit 9' INT; echo ready; sleep 1000";
+    // The outer shell's trap runs once the inner one has ended, which only the signal ends.
+    let script = "trap 'echo trapped; exit 9' INT; \
+                  sh -c 'trap \"echo inner; exit\" INT; echo ready; while :; do sleep 0.02; done'";
     let command = cli(&agent, "exec", &["-c", script]);
     let session = session(&command, (24, 80), &[expect("ready"), keys(CTRL_C), expect("trapped")])?;
     assert_eq!(session.exit, 9, "{session:?}");

@@ -11,6 +11,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use workspace_tests::{
     agent::{Agent, Setup, text},
+    commands::alive,
+    gvisor,
     http::{Client, Connection, Endpoint},
     peer, require,
     wait::eventually,
@@ -111,6 +113,11 @@ fn stdin_is_given_as_text_or_base64_and_is_empty_otherwise() -> Result<()> {
     Ok(())
 }
 
+/// Waits until a process is gone, or only a zombie that its parent has yet to collect.
+fn gone(agent: &Agent, pid: &str) -> Result<()> {
+    eventually("the child is gone", || (!alive(agent, pid)).then_some(()))
+}
+
 #[test]
 fn a_timeout_ends_the_whole_process_group() -> Result<()> {
     let agent = Agent::start()?;
@@ -120,7 +127,7 @@ fn a_timeout_ends_the_whole_process_group() -> Result<()> {
     assert_eq!(reply["exit_code"], Value::Null, "{reply}");
     assert_eq!(text(&reply, "stdout")?, "before\n");
     let child = fs::read_to_string(agent.root().join("child"))?.trim().to_owned();
-    eventually("the child is gone", || is_gone(&child).then_some(()))
+    gone(&agent, &child)
 }
 
 #[test]
@@ -134,11 +141,6 @@ fn a_command_that_ignores_the_term_signal_is_killed() -> Result<()> {
         "{reply}"
     );
     Ok(())
-}
-
-/// Whether a process is gone, or only a zombie that its parent has yet to collect.
-fn is_gone(pid: &str) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
 }
 
 #[test]
@@ -175,9 +177,8 @@ fn what_cannot_start_is_a_clear_422_and_no_invented_exit_code() -> Result<()> {
 fn events_arrive_while_the_command_still_runs() -> Result<()> {
     let agent = Agent::start()?;
     let client = agent.client.clone().with("accept", "application/x-ndjson");
-    let body = json!({ "shell": "echo first; read line < gate; echo second $line; exit 5" });
-    let gate = agent.root().join("gate");
-    ensure!(Command::new("mkfifo").arg(&gate).status()?.success(), "mkfifo failed");
+    let gate = "while ! [ -e gate ]; do sleep 0.01; done";
+    let body = json!({ "shell": format!("echo first; {gate}; echo second $(cat gate); exit 5") });
 
     let mut connection = Connection::open(client.endpoint())?;
     connection.send(&client.request("POST", "/v1/exec", body.to_string().as_bytes()))?;
@@ -188,7 +189,8 @@ fn events_arrive_while_the_command_still_runs() -> Result<()> {
         text += &String::from_utf8(chunk)?;
     }
     ensure!(!text.contains("exited"), "the command did not wait: {text}");
-    fs::write(&gate, "go\n")?;
+    fs::write(agent.root().join("new"), "go\n")?;
+    fs::rename(agent.root().join("new"), agent.root().join("gate"))?;
     while let Some(chunk) = connection.read_chunk()? {
         text += &String::from_utf8(chunk)?;
     }
@@ -211,10 +213,10 @@ fn a_background_child_survives_the_end_of_its_command_and_delays_nothing() -> Re
     let reply = agent.shell("sleep 1000 & echo $!")?;
     assert_eq!(reply["exit_code"], 0);
     let child = text(&reply, "stdout")?.trim().to_owned();
-    ensure!(!is_gone(&child), "the background child was ended");
+    ensure!(alive(&agent, &child), "the background child was ended");
     ensure!(reply["left_running"].as_u64() >= Some(1), "{reply}");
     agent.exec(&json!({ "argv": ["kill", "-KILL", child] }))?;
-    eventually("the child is gone", || is_gone(&child).then_some(()))
+    gone(&agent, &child)
 }
 
 #[test]
@@ -302,4 +304,10 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_refused() -> Result<()> {
     let said = setup.start_refused()?;
     ensure!(said.contains("in use"), "{said}");
     Ok(())
+}
+
+#[test]
+fn all_of_it_holds_under_gvisor() -> Result<()> {
+    require!(Gvisor);
+    gvisor::rerun("all_of_it_holds_under_gvisor", &[])
 }

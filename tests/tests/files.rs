@@ -8,7 +8,9 @@ use std::{
 use anyhow::{Result, ensure};
 use workspace_tests::{
     agent::{Agent, text},
+    gvisor,
     http::Connection,
+    require,
     wait::eventually,
 };
 
@@ -123,4 +125,10 @@ fn names_with_blanks_and_other_letters_are_taken_as_they_are() -> Result<()> {
     agent.client.send("PUT", "/v1/files/a%20b%2Bc/%C3%BC%25.txt", b"hello\n")?;
     assert_eq!(fs::read(agent.root().join("a b+c/ü%.txt"))?, b"hello\n");
     Ok(())
+}
+
+#[test]
+fn all_of_it_holds_under_gvisor() -> Result<()> {
+    require!(Gvisor);
+    gvisor::rerun("all_of_it_holds_under_gvisor", &[])
 }

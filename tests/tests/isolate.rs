@@ -104,6 +104,18 @@ fn commands_have_no_capability_and_cannot_look_into_the_agent() -> Result<()> {
 }
 
 #[test]
+fn the_agent_wipes_its_environment_once_it_has_read_it() -> Result<()> {
+    // Root, who can look.
+    require!(NetworkLab);
+    let agent = Setup::new()?.env("AWS_SECRET_ACCESS_KEY", "secret").env("LANG", "C").start()?;
+    let seen = fs::read(format!("/proc/{}/environ", agent.daemon.pid()))?;
+    ensure!(seen.iter().all(|byte| *byte == 0), "{}", String::from_utf8_lossy(&seen));
+    let environment = agent.shell("echo $LANG")?;
+    assert_eq!(text(&environment, "stdout")?, "C\n", "what is passed on was read before");
+    Ok(())
+}
+
+#[test]
 fn required_fails_closed_where_no_namespace_can_be_made() -> Result<()> {
     require!(UserNamespaces, Strace);
     let setup = Setup::new()?.args(&["--isolate-net", "required"]);

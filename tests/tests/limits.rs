@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use workspace_tests::{
     agent::{Agent, Setup},
     commands::{alive, delete, ended, pids, start},
+    gvisor, require,
     tools::report_skip,
     wait::eventually,
 };
@@ -114,13 +115,60 @@ fn a_fork_bomb_under_a_limit_is_ended_to_the_last_process() -> Result<()> {
 }
 
 #[test]
+fn a_process_whose_first_thread_has_ended_is_ended_too() -> Result<()> {
+    require!(Python);
+    let agent = Agent::start()?;
+    let script = "import ctypes, os, threading, time\n\
+                  threading.Thread(target=time.sleep, args=(600,)).start()\n\
+                  print(os.getpid(), file=open('pids', 'w'), flush=True)\n\
+                  ctypes.CDLL(None).pthread_exit(None)";
+    let id = start(&agent, &json!({ "argv": ["python3", "-c", script] }))?;
+    let pids = pids(&agent, "pids", 1)?;
+    eventually("its first thread has ended", || {
+        agent.proc_stat(&pids[0]).ok()?.contains(") Z ").then_some(())
+    })?;
+    let reply = delete(&agent, &id, "?grace_ms=0")?.json()?;
+    assert_eq!(reply, json!({ "killed": 1, "survivors": 0 }));
+    assert_eq!(agent.proc_stat(&pids[0])?, "");
+    Ok(())
+}
+
+#[test]
+fn a_command_that_stops_what_starts_holds_nobody_up() -> Result<()> {
+    require!(Python);
+    let agent = Agent::start()?;
+    // It looks at the youngest process again and again, and stops it if it is a launcher.
+    let script = "import os, signal\n\
+                  print('ready', flush=True)\n\
+                  while True:\n\
+                  \x20pid = open('/proc/loadavg').read().split()[-1]\n\
+                  \x20try:\n\
+                  \x20 if b'--launch' in open(f'/proc/{pid}/cmdline', 'rb').read():\n\
+                  \x20  os.kill(int(pid), signal.SIGSTOP); print('stopped', flush=True)\n\
+                  \x20except OSError: pass";
+    let hostile = start(&agent, &json!({ "argv": ["python3", "-c", script] }))?;
+    let said = |word: &str| {
+        let text = agent.client.get(&format!("/v1/processes/{hostile}/output")).ok()?.text();
+        text.contains(word).then_some(())
+    };
+    eventually("it watches", || said("ready"))?;
+    eventually("it has stopped one", || {
+        let reply = agent.exec(&json!({ "argv": ["true"], "nice": 1 })).ok()?;
+        assert_eq!(reply["exit_code"], 0);
+        said("stopped")
+    })?;
+    assert_eq!(agent.client.get("/health")?.status(), 200);
+    delete(&agent, &hostile, "?grace_ms=0").map(drop)
+}
+
+#[test]
 fn every_way_of_hiding_ends_with_a_delete() -> Result<()> {
     let agent = Agent::start()?;
     for script in [
         "nohup sleep 600 > /dev/null 2>&1 & echo $! >> pids; wait",
         "(setsid sh -c '(sleep 600 & echo $! >> pids)' &); sleep 600 & echo $! >> pids; wait",
         "exec > /dev/null 2>&1 < /dev/null; sleep 600 & echo $! >> pids; wait",
-        "set -m; sleep 600 & echo $! >> pids; kill -STOP $!; wait",
+        "set -m; sleep 600 & echo $! >> pids; kill -STOP $!; sleep 600",
         "trap '' TERM INT HUP QUIT; sh -c 'trap \"\" TERM; while :; do sleep 600; done' & \
          echo $! >> pids; while :; do wait; done",
     ] {
@@ -129,7 +177,7 @@ fn every_way_of_hiding_ends_with_a_delete() -> Result<()> {
         let hidden = pids(&agent, "pids", expected)?;
         let reply = delete(&agent, &id, "?grace_ms=200")?.json()?;
         assert_eq!(reply["survivors"], 0, "{script}");
-        ensure!(!hidden.iter().any(|pid| alive(pid)), "{script}: {hidden:?}");
+        ensure!(!hidden.iter().any(|pid| alive(&agent, pid)), "{script}: {hidden:?}");
         assert_eq!(ended(&agent, &id)?["left_running"], 0);
         std::fs::remove_file(agent.root().join("pids"))?;
     }
@@ -155,8 +203,28 @@ fn the_cgroup_goes_with_the_agent() -> Result<()> {
     }
     let groups = std::fs::read_dir(&directory)?.flatten().filter(|entry| entry.path().is_dir());
     ensure!(groups.count() <= 2, "groups are not used again");
-    agent.daemon.signal(rustix::process::Signal::TERM)?;
+    agent.signal(rustix::process::Signal::TERM)?;
     agent.daemon.wait()?;
     ensure!(!std::path::Path::new(&directory).exists(), "{directory} is left behind");
     Ok(())
+}
+
+#[test]
+fn all_of_it_holds_under_gvisor() -> Result<()> {
+    require!(Gvisor);
+    let left_out = [
+        (
+            "a_command_that_stops_what_starts_holds_nobody_up",
+            "there /proc/loadavg does not tell the youngest process",
+        ),
+        (
+            "a_fork_bomb_under_a_limit_is_ended_to_the_last_process",
+            "the agent of the sandbox is root, whom RLIMIT_NPROC spares",
+        ),
+        (
+            "what_cannot_be_applied_is_said_with_its_reason_and_the_command_runs",
+            "the agent of the sandbox is root, who may be less nice",
+        ),
+    ];
+    gvisor::rerun("all_of_it_holds_under_gvisor", &left_out)
 }

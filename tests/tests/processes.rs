@@ -1,7 +1,7 @@
 //! Detached commands over the Unix socket: nothing is lost on a reconnect, nobody waits for a reader,
 //! nobody survives a kill.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use workspace_tests::{
     agent::{Agent, Setup, text},
     commands::{Follower, alive, bytes, delete, ended, last, output, pids, show, start, stream},
+    gvisor,
     http::Response,
+    require,
     wait::eventually,
 };
 
@@ -230,7 +232,7 @@ fn a_delete_ends_what_ignores_term_and_what_left_the_session() -> Result<()> {
     let reply = reply.json()?;
     assert_eq!(reply["survivors"], 0);
     ensure!(reply["killed"].as_u64() >= Some(3), "{reply}");
-    ensure!(!pids.iter().any(|pid| alive(pid)), "{pids:?}");
+    ensure!(!pids.iter().any(|pid| alive(&agent, pid)), "{pids:?}");
     let shown = show(&agent, &id)?;
     assert_eq!((&shown["state"], &shown["signal"]), (&json!("ended"), &json!("SIGKILL")));
     let again = delete(&agent, &id, "")?.json()?;
@@ -262,10 +264,10 @@ fn a_delete_ends_what_a_command_has_left_running() -> Result<()> {
     let id = start(&agent, &json!({ "shell": script }))?;
     assert_eq!(ended(&agent, &id)?["left_running"], 2);
     let pids = pids(&agent, "pids", 2)?;
-    ensure!(pids.iter().all(|pid| alive(pid)), "{pids:?}");
+    ensure!(pids.iter().all(|pid| alive(&agent, pid)), "{pids:?}");
     let reply = delete(&agent, &id, "")?.json()?;
     assert_eq!(reply, json!({ "killed": 2, "survivors": 0 }));
-    ensure!(!pids.iter().any(|pid| alive(pid)), "{pids:?}");
+    ensure!(!pids.iter().any(|pid| alive(&agent, pid)), "{pids:?}");
     Ok(())
 }
 
@@ -302,12 +304,12 @@ fn detached_commands_count_against_the_limit_and_end_with_the_agent() -> Result<
         assert_eq!(refused.problem_code()?, "too_many_processes", "{path}");
     }
     let mut follower = Follower::open(&agent.client, &id, "")?;
-    agent.daemon.signal(Signal::TERM)?;
+    agent.signal(Signal::TERM)?;
     let end = follower.rest()?;
     let end = last(&end)?;
     assert_eq!((&end["event"], &end["signal"]), (&json!("exited"), &json!("SIGKILL")));
     ensure!(agent.daemon.wait()?.success(), "{}", agent.daemon.output());
-    ensure!(!Path::new("/proc").join(&pids[0]).exists(), "the command is still running");
+    assert_eq!(agent.outlived_by(&pids), [] as [String; 0]);
     Ok(())
 }
 
@@ -378,4 +380,10 @@ fn what_makes_no_sense_is_refused_with_its_code() -> Result<()> {
     }
     assert_eq!(show(&agent, &id)?["state"], "running");
     Ok(())
+}
+
+#[test]
+fn all_of_it_holds_under_gvisor() -> Result<()> {
+    require!(Gvisor);
+    gvisor::rerun("all_of_it_holds_under_gvisor", &[])
 }

@@ -229,13 +229,13 @@ fn half_closer(mut stream: TcpStream) -> std::io::Result<()> {
     stream.shutdown(Shutdown::Write)
 }
 
-/// What no reader takes for TLS: a tunnel outside port 443 may carry anything.
+/// What no reader takes for TLS.
 const GREETING: &[u8] = b"SSH-2.0-client\r\n";
 
 #[test]
 fn bytes_and_both_half_closes_pass_a_tunnel() -> Result<()> {
     let upstream = tcp_server(half_closer)?;
-    let proxy = Setup::new()?.allow_local("echo.test", upstream.port()).start()?;
+    let proxy = Setup::new()?.allow_raw("echo.test", upstream.port()).start()?;
     for endpoint in [Endpoint::Unix(proxy.socket()), Endpoint::Tcp(proxy.tcp)] {
         let mut connection = Connection::open(&endpoint)?;
         assert_eq!(
@@ -256,7 +256,7 @@ fn bytes_and_both_half_closes_pass_a_tunnel() -> Result<()> {
 #[test]
 fn what_is_sent_along_with_the_connect_arrives_exactly_once() -> Result<()> {
     let upstream = tcp_server(half_closer)?;
-    let proxy = Setup::new()?.allow_local("echo.test", upstream.port()).start()?;
+    let proxy = Setup::new()?.allow_raw("echo.test", upstream.port()).start()?;
     let target = format!("echo.test:{}", upstream.port());
     let mut bytes = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").into_bytes();
     bytes.extend(GREETING);
@@ -274,7 +274,7 @@ fn what_is_sent_along_with_the_connect_arrives_exactly_once() -> Result<()> {
 fn a_client_that_goes_away_closes_the_upstream() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
-    let proxy = Setup::new()?.allow_local("held.test", port).start()?;
+    let proxy = Setup::new()?.allow_raw("held.test", port).start()?;
     let mut connection = proxy.connect()?;
     assert_eq!(connect(&mut connection, &format!("held.test:{port}"))?.status, 200);
     let (mut upstream, _): (TcpStream, SocketAddr) = listener.accept()?;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use tempfile::TempDir;
-use workspace_tests::agent::Agent;
+use workspace_tests::{agent::Agent, gvisor, require};
 
 /// What a tree holds: its relative paths, each with a description of the entry.
 fn tree(root: &Path) -> Result<BTreeMap<String, String>> {
@@ -165,4 +165,10 @@ fn an_archive_that_is_cut_is_an_error_and_leaves_no_torn_file() -> Result<()> {
     ensure!((400..500).contains(&answer.status()), "{}: {}", answer.status(), answer.text());
     ensure!(!agent.root().join("in/second").exists(), "a torn file was left");
     Ok(())
+}
+
+#[test]
+fn all_of_it_holds_under_gvisor() -> Result<()> {
+    require!(Gvisor);
+    gvisor::rerun("all_of_it_holds_under_gvisor", &[])
 }

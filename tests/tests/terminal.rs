@@ -1,11 +1,15 @@
 //! Commands with a terminal, and clients that are attached to commands.
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use workspace_tests::{
-    agent::Agent,
+    agent::{Agent, Setup},
     attached::{Attached, Incoming},
-    commands::{Follower, alive, bytes, delete, ended, last, output, pids, show, start},
+    commands::{
+        Follower, alive, bytes, delete, ended, last, output, pids, show, stands_still, start,
+    },
+    gvisor, require,
     wait::eventually,
 };
 
@@ -88,7 +92,7 @@ fn control_c_reaches_the_foreground_group_and_the_shell_goes_on() -> Result<()> 
     exchange("sh -c 'echo $$ > pid; echo go; exec sleep 600'\r", "go\r\n")?;
     let sleeping = pids(&agent, "pid", 1)?;
     exchange("\u{3}", "> ")?;
-    eventually("the interrupted one has gone", || (!alive(&sleeping[0])).then_some(()))?;
+    eventually("the interrupted one has gone", || (!alive(&agent, &sleeping[0])).then_some(()))?;
     let said = exchange("echo $((6 * 7))\r", "42\r\n")?;
     ensure!(said.contains("42"), "{said}");
     attached.type_in(b"exit 7\r")?;
@@ -206,6 +210,44 @@ fn the_last_attached_client_takes_the_command_with_it_where_that_is_wanted() -> 
 }
 
 #[test]
+fn an_attached_client_that_does_not_read_does_not_hold_the_stop_up() -> Result<()> {
+    let mut agent = Setup::new()?.args(&["--drain-timeout", "1h"]).start()?;
+    let mut body = terminal("yes");
+    body["backpressure"] = json!(true);
+    let id = start(&agent, &body)?;
+    let mut attached = Attached::open(&agent, &id, "")?;
+    attached.event()?;
+    stands_still(&agent, &id)?;
+    agent.signal(Signal::TERM)?;
+    ensure!(agent.daemon.wait()?.success(), "{}", agent.daemon.output());
+    Ok(())
+}
+
+#[test]
+fn a_terminal_outlives_a_moment_without_users() -> Result<()> {
+    let agent = Agent::start()?;
+    let script = "exec < /dev/null > /dev/null 2>&1; sleep 0.1; exec < /dev/tty > /dev/tty 2>&1; \
+                  seq 1 20000";
+    let id = start(&agent, &terminal(script))?;
+    assert_eq!(ended(&agent, &id)?["stdout_bytes"], 128_894);
+    Ok(())
+}
+
+#[test]
+fn input_that_nobody_reads_keeps_nothing_else_from_being_heard() -> Result<()> {
+    let agent = Agent::start()?;
+    let id = start(&agent, &json!({ "argv": ["sleep", "600"], "stdin_open": true }))?;
+    let mut attached = Attached::open(&agent, &id, "")?;
+    attached.event()?;
+    for _ in 0..9 {
+        attached.type_in(&[b'x'; 100_000])?;
+    }
+    attached.say(r#"{"signal":"SIGKILL"}"#)?;
+    assert_eq!(attached.event()?["signal"], "SIGKILL");
+    Ok(())
+}
+
+#[test]
 fn the_end_of_input_is_typed() -> Result<()> {
     let agent = Agent::start()?;
     let id = start(&agent, &terminal("cat; echo; echo over"))?;
@@ -232,7 +274,7 @@ fn a_command_that_leaves_its_terminal_to_a_child_is_not_waited_for() -> Result<(
     let shown = ended(&agent, &id)?;
     assert_eq!((&shown["exit_code"], &shown["left_running"]), (&json!(0), &json!(1)));
     let left = pids(&agent, "pid", 1)?;
-    ensure!(alive(&left[0]), "the child was ended");
+    ensure!(alive(&agent, &left[0]), "the child was ended");
     let reply = delete(&agent, &id, "?grace_ms=0")?.json()?;
     assert_eq!(reply, json!({ "killed": 1, "survivors": 0 }));
     Ok(())
@@ -249,4 +291,10 @@ fn frames_name_the_terminal() -> Result<()> {
     let head = [&[PTY, 0, 0, 0, 10][..], &[0; 8], b"hi"].concat();
     ensure!(reply.body.starts_with(&head), "{:?}", reply.body);
     Ok(())
+}
+
+#[test]
+fn all_of_it_holds_under_gvisor() -> Result<()> {
+    require!(Gvisor);
+    gvisor::rerun("all_of_it_holds_under_gvisor", &[])
 }

@@ -1,6 +1,6 @@
 //! `exec`: runs a command in the workspace as if it ran here. Standard input, output, error and
 //! signals are passed through, and the command's exit code becomes ours, as a shell would give it.
-//! With a terminal it is [`interactive`].
+//! With a terminal it is `interactive`.
 
 mod feed;
 mod interactive;

@@ -12,7 +12,9 @@ use workspace_common::{
 
 use crate::{
     files::path::{PathError, printable},
-    sync::{exclude::ExcludeError, pack::PackError, unpack::UnpackError},
+    sync::{
+        exclude::ExcludeError, pack::PackError, removal::LooksLikeAMistake, unpack::UnpackError,
+    },
 };
 
 /// Longest error answer that is read.
@@ -40,6 +42,17 @@ pub enum Failure {
     /// An exclude pattern is not a glob.
     #[error(transparent)]
     Exclude(#[from] ExcludeError),
+    /// The file with exclude patterns cannot be read.
+    #[error("cannot read the exclude patterns in {path}: {source}")]
+    Patterns {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Removing so much looks like a mistake.
+    #[error(transparent)]
+    Removal(#[from] LooksLikeAMistake),
     /// No answer came.
     #[error(transparent)]
     Connection(#[from] ClientError),

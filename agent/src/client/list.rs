@@ -17,7 +17,7 @@ use workspace_common::{
 
 use super::{
     failure::{Failure, expect_success},
-    push::parse_remote,
+    tree::parse_remote,
 };
 use crate::files::path::printable;
 

@@ -75,6 +75,16 @@ impl Progress {
         Self { bar, direction, started: Instant::now() }
     }
 
+    /// Says how many bytes are to come, so that the bar shows how far it is.
+    pub fn expect(&self, bytes: u64) {
+        const TEMPLATE: &str =
+            "{bar:24} {msg}  {bytes} of {total_bytes}  {bytes_per_sec}  {elapsed}";
+        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+            self.bar.set_style(style);
+        }
+        self.bar.set_length(bytes);
+    }
+
     /// A handle for the thread that does the work.
     pub fn counter(&self) -> impl FnMut(&Report) + Send + 'static {
         let bar = self.bar.clone();
@@ -117,13 +127,25 @@ impl Progress {
         }
         writeln!(
             io::stdout(),
-            "{} {} files, {} directories, {} links, {} in {:.1} ms",
+            "{} {} files, {} directories, {} links, {} in {:.1} ms{}",
             self.direction.done(),
             report.files,
             report.directories,
             report.symlinks,
             HumanBytes(report.bytes),
-            took.as_secs_f64() * 1000.0
+            took.as_secs_f64() * 1000.0,
+            besides(report)
         )
     }
+}
+
+/// What else there is to say of a transfer.
+fn besides(report: &Report) -> String {
+    let parts = [
+        (report.touched, "with other modes or times"),
+        (report.unchanged, "unchanged"),
+        (report.removed, "removed"),
+    ];
+    let parts = parts.into_iter().filter(|(count, _)| *count > 0);
+    parts.map(|(count, what)| format!("; {count} {what}")).collect()
 }

@@ -1,6 +1,12 @@
 //! `push DIR [REMOTE]`: a directory of this machine into the workspace.
+//!
+//! A small tree is sent whole, in one request: asking what differs would take as long. The agent
+//! leaves alone what it has already. Of a larger one the manifest is sent first, and then what the
+//! agent says differs.
 
-use std::{ffi::OsString, os::unix::ffi::OsStrExt, path::PathBuf, process::ExitCode};
+mod look;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
 use http::{HeaderValue, Method, Request, header};
@@ -12,64 +18,48 @@ use workspace_common::{
 
 use super::{
     failure::{Failure, expect_success},
+    plan::{self, receive_plan},
     progress::{Direction, Format, Progress},
+    tree::{Counted, Tree, TreeArgs, manifest_body, open_local, parse_remote, send, target},
 };
 use crate::{
     files::{
-        Root, WorkspacePath,
-        path::{percent_encode, printable},
+        FileError, Root, WorkspacePath,
         transfer::{self, Outlet},
     },
     sync::{
         TAR,
         archive::Report,
-        exclude::{Defaults, Exclusions},
-        pack::{PackError, pack},
+        coding::Coding,
+        diff::{Change, wire::Plan},
+        manifest::Node,
+        pack::{PackError, pack, whole},
+        removal::guard,
     },
 };
+use look::{Looked, look};
 
 /// Longest report that is read; it names a thousand paths at most.
 const MAX_REPORT: usize = 16 * 1024 * 1024;
 
-/// What is left out.
-#[derive(Debug, Clone, Default, Args)]
-pub struct ExcludeArgs {
-    /// Leave out what matches GLOB, as in a .gitignore: a name at any depth, or with a slash a path
-    /// from the top; a slash at the end means directories only. May be repeated
-    #[arg(long, value_name = "GLOB")]
-    pub exclude: Vec<String>,
-    /// Copy .git, node_modules, __pycache__, .venv, venv, .mypy_cache, .pytest_cache, .ruff_cache
-    /// and .cache too, which are left out otherwise
-    #[arg(long)]
-    pub no_default_excludes: bool,
-}
-
-impl ExcludeArgs {
-    pub(super) fn defaults(&self) -> Defaults {
-        if self.no_default_excludes { Defaults::Ignore } else { Defaults::Apply }
-    }
-}
-
-/// Copy a directory into the workspace. Links are copied as links; nothing in the workspace is
-/// removed. Exit code 3 means that some files could not be read
+/// Copy a directory into the workspace: what differs there, by size and time or by --checksum. Links
+/// are copied as links; nothing in the workspace is removed without --delete. Exit code 3 means that
+/// some files could not be read
 #[derive(Debug, Clone, Args)]
 pub struct PushArgs {
     /// The directory on this machine
     pub dir: PathBuf,
     /// Where it goes, relative to the workspace's root; the root itself if absent
     pub remote: Option<OsString>,
-    /// What is left out.
+    /// Which part of it, and how.
     #[command(flatten)]
-    pub exclude: ExcludeArgs,
-    /// Print the result as JSON
-    #[arg(long)]
-    pub json: bool,
+    pub tree: TreeArgs,
 }
 
 impl PushArgs {
     /// The arguments of `push DIR`.
     pub fn for_directory(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), remote: None, exclude: ExcludeArgs::default(), json: false }
+        Self { dir: dir.into(), remote: None, tree: TreeArgs::default() }
     }
 }
 
@@ -78,9 +68,15 @@ impl PushArgs {
 /// # Errors
 /// When the directory cannot be read, the agent cannot be reached, or it refuses.
 pub async fn run(client: &Client, args: &PushArgs) -> Result<ExitCode, Failure> {
+    let format = Format::from_json_flag(args.tree.json);
+    if args.tree.dry_run {
+        let push = Push::start(client, args)?;
+        let looked = push.look().await?;
+        return Ok(plan::print(&push.plan(looked).await?.0, args.tree.delete.delete, format)?);
+    }
     let progress = Progress::start(Direction::Push);
     let report = push(client, args, &progress).await?;
-    Ok(progress.finish(&report, Format::from_json_flag(args.json))?)
+    Ok(progress.finish(&report, format)?)
 }
 
 /// Moves the tree.
@@ -92,64 +88,150 @@ pub async fn push(
     args: &PushArgs,
     progress: &Progress,
 ) -> Result<Report, Failure> {
-    let remote = parse_remote(args.remote.as_ref())?;
-    let exclusions = Exclusions::new(&args.exclude.exclude, args.exclude.defaults())?;
-    let root = Root::open(&args.dir)
-        .map_err(|source| Failure::LocalDirectory { path: args.dir.clone(), source })?;
-    let (outlet, body) = transfer::download();
-    let packing = start_packing(root, exclusions, outlet, progress);
-    let answer = client.request(push_request(&remote, body)).await;
-    match answer {
-        Ok(answer) => {
-            let answer = expect_success(answer).await?;
-            let content = collect_limited(answer.into_body(), MAX_REPORT).await?;
-            let received: Report = serde_json::from_slice(&content)?;
-            packing.await??;
-            Ok(received)
+    let push = Push::start(client, args)?;
+    let looked = push.look().await?;
+    let delete = args.tree.delete;
+    let looked = match looked {
+        Looked::Small(entries) if !delete.delete && !args.tree.checksum => {
+            let changes: Result<_, FileError> = whole(entries.into_iter().map(Ok)).collect();
+            return push
+                .send(changes.map_err(PackError::from)?, Knowledge::Nothing, progress)
+                .await;
         }
-        // Where the tree could not be read, the broken connection is only the consequence.
-        Err(error) => match packing.await? {
-            Err(PackError::File(cause)) => Err(PackError::File(cause).into()),
-            _ => Err(error.into()),
-        },
+        looked => looked,
+    };
+    let (Plan { mut changes, target_entries }, counted) = push.plan(looked).await?;
+    let is_removal = |change: &Change| matches!(change, Change::Remove(_));
+    if delete.delete {
+        let removals = changes.iter().filter(|change| is_removal(change)).count();
+        if !delete.delete_any {
+            guard(u64::try_from(removals).unwrap_or(u64::MAX), target_entries)?;
+        }
+    } else {
+        changes.retain(|change| !is_removal(change));
     }
+    let concerned = changes.iter().filter(|change| is_file_of_ours(change)).count();
+    let concerned = u64::try_from(concerned).unwrap_or(u64::MAX);
+    let mut report = match changes.is_empty() {
+        true => Report::default(),
+        false => push.send(changes, Knowledge::Differs, progress).await?,
+    };
+    report.unchanged += counted.files().saturating_sub(concerned);
+    Ok(report)
 }
 
-fn start_packing(
-    root: Root,
-    exclusions: Exclusions,
-    mut outlet: Outlet,
-    progress: &Progress,
-) -> JoinHandle<Result<(), PackError>> {
-    let mut counter = progress.counter();
-    tokio::task::spawn_blocking(move || match pack(&root, &exclusions, &mut outlet, &mut counter) {
-        Ok(_) => outlet.finish().map_err(PackError::Output),
-        Err(error) => {
-            outlet.fail(error.to_string());
-            Err(error)
+fn is_file_of_ours(change: &Change) -> bool {
+    !matches!(change, Change::Remove(_)) && matches!(change.entry().node, Node::File { .. })
+}
+
+/// What is known of the files in the workspace that are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Knowledge {
+    /// Nothing: the agent leaves alone what looks the same.
+    Nothing,
+    /// That they differ, perhaps though they look the same.
+    Differs,
+}
+
+/// A push under way.
+struct Push<'p> {
+    client: &'p Client,
+    root: Arc<Root>,
+    remote: WorkspacePath,
+    tree: Tree,
+    coding: Coding,
+    deletes: bool,
+}
+
+impl<'p> Push<'p> {
+    fn start(client: &'p Client, args: &PushArgs) -> Result<Self, Failure> {
+        Ok(Self {
+            client,
+            remote: parse_remote(args.remote.as_ref())?,
+            tree: Tree::parse(&args.tree)?,
+            root: open_local(&args.dir)?,
+            coding: args.tree.compress.coding(client.endpoint()),
+            deletes: args.tree.delete.delete,
+        })
+    }
+
+    async fn look(&self) -> Result<Looked, Failure> {
+        let (root, options) = (Arc::clone(&self.root), self.tree.options.clone());
+        Ok(tokio::task::spawn_blocking(move || look(root, options))
+            .await?
+            .map_err(PackError::from)?)
+    }
+
+    /// Asks what differs.
+    async fn plan(&self, looked: Looked) -> Result<(Plan, Counted), Failure> {
+        let counted = Counted::default();
+        let body = manifest_body(looked.into_entries(), counted.clone(), self.coding);
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.tree.target("/v1/sync/diff", &self.remote, &[]);
+        let answer = send(self.client, request, self.coding).await?;
+        Ok((receive_plan(answer).await?, counted))
+    }
+
+    async fn send(
+        &self,
+        changes: Vec<Change>,
+        knowledge: Knowledge,
+        progress: &Progress,
+    ) -> Result<Report, Failure> {
+        let (outlet, body) = transfer::download();
+        progress.expect(changes.iter().map(|change| change.entry().node.size()).sum());
+        let packing = self.start_packing(changes, outlet, progress);
+        match self.client.request(self.push_request(knowledge, body)).await {
+            Ok(answer) => {
+                let answer = expect_success(answer).await?;
+                let content = collect_limited(answer.into_body(), MAX_REPORT).await?;
+                let received: Report = serde_json::from_slice(&content)?;
+                packing.await??;
+                Ok(received)
+            }
+            // Where the tree could not be read, the broken connection is only the consequence.
+            Err(error) => match packing.await? {
+                Err(PackError::File(cause)) => Err(PackError::File(cause).into()),
+                _ => Err(error.into()),
+            },
         }
-    })
-}
+    }
 
-fn push_request(remote: &WorkspacePath, body: Body) -> Request<Body> {
-    let mut request = Request::new(body);
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = target("/v1/sync/push", &[("path", remote.as_bytes())]);
-    request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(TAR));
-    request
-}
+    fn start_packing(
+        &self,
+        changes: Vec<Change>,
+        outlet: Outlet,
+        progress: &Progress,
+    ) -> JoinHandle<Result<(), PackError>> {
+        let mut counter = progress.counter();
+        let (root, coding) = (Arc::clone(&self.root), self.coding);
+        tokio::task::spawn_blocking(move || {
+            let mut encoder = coding.encode(outlet).map_err(PackError::Output)?;
+            let changes = changes.into_iter().map(Ok::<_, PackError>);
+            match pack(&root, changes, &mut encoder, &mut counter).map(drop) {
+                Ok(()) => encoder.finish().map_err(PackError::Output),
+                Err(error) => {
+                    encoder.fail(error.to_string());
+                    Err(error)
+                }
+            }
+        })
+    }
 
-pub(super) fn parse_remote(remote: Option<&OsString>) -> Result<WorkspacePath, Failure> {
-    let bytes = remote.map_or(&b""[..], |remote| remote.as_bytes());
-    WorkspacePath::parse(bytes)
-        .map_err(|reason| Failure::RemotePath { path: printable(bytes), reason })
-}
-
-/// A path with a query, every value percent-encoded.
-pub(super) fn target(path: &str, query: &[(&str, &[u8])]) -> http::Uri {
-    let pairs: Vec<_> =
-        query.iter().map(|(name, value)| format!("{name}={}", percent_encode(value))).collect();
-    let separator = if pairs.is_empty() { "" } else { "?" };
-    // All of it is encoded to the characters that a URI may have.
-    format!("{path}{separator}{}", pairs.join("&")).parse().unwrap_or_default()
+    fn push_request(&self, knowledge: Knowledge, body: Body) -> Request<Body> {
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        let flag = |set: bool| if set { &b"true"[..] } else { b"false" };
+        let query = [
+            ("path", self.remote.as_bytes()),
+            ("mirror", b"true"),
+            ("delete", flag(self.deletes)),
+            ("skip_same", flag(knowledge == Knowledge::Nothing)),
+        ];
+        *request.uri_mut() = target("/v1/sync/push", &query);
+        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(TAR));
+        self.coding.declare(request.headers_mut());
+        request
+    }
 }

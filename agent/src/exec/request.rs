@@ -80,7 +80,7 @@ pub(crate) fn parse(
 ) -> Result<Request, Problem> {
     let mut wire: Wire = serde_json::from_slice(body).map_err(|error| bad_json(&error))?;
     let id = match wire.id.take() {
-        Some(id) => Some((chosen(id)?, digest(body)?)),
+        Some(id) => Some((chosen(id)?, digest(body, query)?)),
         None => None,
     };
     Ok(Request {
@@ -104,11 +104,11 @@ fn chosen(id: String) -> Result<ChosenId, Problem> {
 
 /// Stands for the content of a body, whatever its white space and the order of its keys: comparing
 /// keeps neither 16 MiB of input nor anything secret of an environment.
-fn digest(body: &[u8]) -> Result<[u8; 32], Problem> {
+fn digest(body: &[u8], query: StartQuery) -> Result<[u8; 32], Problem> {
     // The keys of an object of this type are sorted.
     let value: serde_json::Value =
         serde_json::from_slice(body).map_err(|error| bad_json(&error))?;
-    Ok(Sha256::digest(value.to_string()).into())
+    Ok(Sha256::digest(format!("{value}{query:?}")).into())
 }
 
 fn ending(wire: &Wire, query: StartQuery) -> Result<Ending, Problem> {

@@ -33,7 +33,7 @@ pub(crate) fn answer(
 ) -> Response<Body> {
     let writer = Writer::new(encoding, reader.process(), from);
     let pieces = first.map(|event| writer.event(&event)).into_iter().collect();
-    let streaming = Streaming { reader, writer, pieces, _attachment: attachment };
+    let streaming = Streaming { reader, writer, pieces, broken: false, _attachment: attachment };
     let frames = unfold(streaming, |mut streaming| async {
         let piece = streaming.next().await?;
         Some((Ok::<_, BoxError>(Frame::data(piece)), streaming))
@@ -71,17 +71,23 @@ struct Streaming {
     reader: Reader,
     writer: Writer,
     pieces: VecDeque<Bytes>,
+    /// The output cannot be read on, and the client has been told.
+    broken: bool,
     _attachment: Option<Attachment>,
 }
 
 impl Streaming {
     async fn next(&mut self) -> Option<Bytes> {
         while self.pieces.is_empty() {
+            if self.broken {
+                return None;
+            }
             match self.reader.next().await {
                 // Bytes that only begin a character make no event yet.
                 Ok(Some(item)) => self.writer.write(self.reader.process(), item, &mut self.pieces),
                 Ok(None) => return None,
                 Err(error) => {
+                    self.broken = true;
                     let event = error_event("spool_unreadable", &error.to_string());
                     self.pieces.push_back(self.writer.event(&event));
                 }

@@ -52,7 +52,7 @@ impl Directory {
         openat(CWD, path, DIRECTORY_FLAGS, Mode::empty()).and_then(Self::from_fd)
     }
 
-    pub(super) fn fd(&self) -> Result<BorrowedFd<'_>> {
+    pub(crate) fn fd(&self) -> Result<BorrowedFd<'_>> {
         self.0.fd()
     }
 
@@ -91,8 +91,7 @@ impl Directory {
 
     /// Opens a directory in this one; a link is refused with `NOTDIR`.
     pub fn open_directory(&self, name: Name<'_>) -> Result<Self> {
-        openat(self.fd()?, name.as_bytes(), DIRECTORY_FLAGS | OFlags::NOFOLLOW, Mode::empty())
-            .and_then(Self::from_fd)
+        open_real_directory(self.fd()?, name.as_bytes(), DIRECTORY_FLAGS).and_then(Self::from_fd)
     }
 
     /// Makes a new file that nobody else has, for writing.
@@ -136,6 +135,13 @@ impl Directory {
         utimensat(self.fd()?, name.as_bytes(), &timestamps(time), AtFlags::SYMLINK_NOFOLLOW)
     }
 
+    /// Sets the permission bits of a regular file.
+    pub fn set_mode(&self, name: Name<'_>, mode: u32) -> Result<()> {
+        // Not by name: fchmodat(2) would follow a link.
+        let (file, _) = self.open_file(name)?;
+        fchmod(&file, mode_bits(mode))
+    }
+
     /// Sets the permission bits of this directory.
     pub fn set_own_mode(&self, mode: u32) -> Result<()> {
         fchmod(self.fd()?, mode_bits(mode))
@@ -169,6 +175,18 @@ impl Directory {
             }
         }
     }
+}
+
+/// Opens a directory by its name; a link is refused with `NOTDIR`. It takes two steps, because
+/// gVisor follows a link in spite of `O_NOFOLLOW` where `O_DIRECTORY` is given without `O_PATH`.
+pub(super) fn open_real_directory(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    flags: OFlags,
+) -> Result<OwnedFd> {
+    let place = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place = openat(parent, name, place, Mode::empty())?;
+    openat(place, ".", flags, Mode::empty())
 }
 
 /// Permission bits as the kernel takes them.

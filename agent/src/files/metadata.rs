@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{FileType, Stat};
+use rustix::{
+    fs::{FileType, Stat},
+    time::{ClockId, clock_gettime},
+};
 
 /// The permission bits that are read and written. Set-uid, set-gid and sticky are left out both
 /// ways: an archive from a workspace must not be able to make a set-uid file on the machine that
@@ -78,6 +81,25 @@ impl FileTime {
         httpdate::fmt_http_date(self.writable())
     }
 
+    /// The time that the kernel's clock for files shows.
+    pub fn now() -> Self {
+        let now = clock_gettime(ClockId::RealtimeCoarse);
+        let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or(0);
+        Self { seconds: now.tv_sec, nanoseconds }
+    }
+
+    /// Longer ago than a tick of that clock takes on any kernel.
+    fn a_tick_before(self) -> Self {
+        const TICK: u32 = 20_000_000;
+        match self.nanoseconds.checked_sub(TICK) {
+            Some(nanoseconds) => Self { nanoseconds, ..self },
+            None => Self {
+                seconds: self.seconds.saturating_sub(1),
+                nanoseconds: 1_000_000_000 - TICK + self.nanoseconds,
+            },
+        }
+    }
+
     fn writable(self) -> SystemTime {
         let seconds = self.seconds.clamp(0, LAST_WRITABLE_SECOND);
         let nanoseconds = if seconds == self.seconds { self.nanoseconds } else { 0 };
@@ -96,11 +118,33 @@ pub struct Metadata {
     pub mode: u32,
     /// Last change of the content.
     pub modified: FileTime,
+    /// Bytes that the content takes up on the disk; fewer than its length where it has holes.
+    pub allocated: u64,
     changed: FileTime,
     inode: u64,
 }
 
 impl Metadata {
+    /// Tells states of one entry apart, as [`Metadata::etag`] does, for one who looks at `now`. Zero
+    /// stands for a state that is too young: within a tick of the kernel's clock it may change once
+    /// more and look the same.
+    pub fn stamp(&self, now: FileTime) -> u64 {
+        if self.changed > now.a_tick_before() {
+            return 0;
+        }
+        // Odd multipliers spread the bits; this is compared with stamps of the same entry alone.
+        let parts = [
+            self.inode,
+            self.size,
+            self.changed.seconds.cast_unsigned(),
+            u64::from(self.changed.nanoseconds),
+        ];
+        let sum = parts.into_iter().fold(0x9e37_79b9_7f4a_7c15, |sum: u64, part| {
+            (sum.rotate_left(23) ^ part).wrapping_mul(0xff51_afd7_ed55_8ccd)
+        });
+        sum.max(1)
+    }
+
     /// The entity tag: inode, size and both times. It is a strong one: whatever is written through
     /// this API gets a new inode, and a write in place moves the change time, which no program can
     /// set. The limit is the kernel's clock: two writes in place of the same size within one tick
@@ -136,6 +180,7 @@ impl From<&Stat> for Metadata {
                 seconds: stat.st_ctime as i64,
                 nanoseconds: stat.st_ctime_nsec as u32,
             },
+            allocated: stat.st_blocks.max(0) as u64 * 512,
             inode: stat.st_ino as u64,
         }
     }
@@ -144,6 +189,29 @@ impl From<&Stat> for Metadata {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_has_a_stamp_when_it_is_old_enough_to_have_only_one() {
+        let time = |seconds, nanoseconds| FileTime { seconds, nanoseconds };
+        let state = |changed, inode| Metadata {
+            kind: Kind::File,
+            size: 1,
+            mode: 0o644,
+            modified: time(0, 0),
+            allocated: 0,
+            changed,
+            inode,
+        };
+        let now = time(100, 5);
+        for young in [time(100, 5), time(99, 990_000_000), time(101, 0)] {
+            assert_eq!(state(young, 1).stamp(now), 0);
+        }
+        let old = state(time(99, 900_000_000), 1);
+        assert_eq!(old.stamp(now), old.stamp(time(200, 0)));
+        assert_ne!(old.stamp(now), 0);
+        assert_ne!(old.stamp(now), state(time(99, 900_000_001), 1).stamp(now));
+        assert_ne!(old.stamp(now), state(time(99, 900_000_000), 2).stamp(now));
+    }
 
     #[test]
     fn times_are_written_in_both_formats_and_never_overflow_them() {

@@ -30,6 +30,19 @@ pub enum Reach {
 /// one entry, and what the kernel says. A tree whose removal fails is left partly removed.
 pub fn remove(root: &Root, path: &WorkspacePath, reach: Reach) -> Result<(), FileError> {
     let (directory, name) = root.parent("remove", path, Missing::Fail)?;
+    remove_from(&directory, name, path, reach)
+}
+
+/// Like [`remove`], from the directory that is open; `path` is for messages.
+///
+/// # Errors
+/// As [`remove`].
+pub fn remove_from(
+    directory: &Directory,
+    name: Name<'_>,
+    path: &WorkspacePath,
+    reach: Reach,
+) -> Result<(), FileError> {
     let fail = |errno| FileError::from_errno("remove", path, errno);
     if directory.stat(name).map_err(fail)?.kind != Kind::Directory {
         return directory.remove_file(name).map_err(fail);

@@ -13,7 +13,11 @@ use rustix::{
     io::Errno,
 };
 
-use super::{directory::Directory, error::FileErrorKind, path::WorkspacePath};
+use super::{
+    directory::{Directory, open_real_directory},
+    error::FileErrorKind,
+    path::WorkspacePath,
+};
 
 /// As the kernel: path_resolution(7) allows forty links in one path.
 const MAX_LINKS: u32 = 40;
@@ -164,7 +168,12 @@ impl<'a> Walk<'a> {
         } else {
             OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
         };
-        match openat(self.here(), name, flags, Mode::empty()) {
+        let opened = if is_last && flags.contains(OFlags::DIRECTORY) {
+            open_real_directory(self.here(), name, self.flags)
+        } else {
+            openat(self.here(), name, flags, Mode::empty())
+        };
+        match opened {
             Ok(fd) if is_last => Ok(Step::Opened(fd)),
             Ok(fd) => {
                 self.stack.push(fd);

@@ -11,7 +11,10 @@
     reason = "every error is the errno of the system call that failed"
 )]
 
-use std::{fs::File, io, io::Write};
+use std::{
+    fs::File,
+    io::{self, Seek, SeekFrom, Write},
+};
 
 use rustix::{
     fs::{FlockOperation, fchmod, flock, futimens},
@@ -24,6 +27,8 @@ use super::{
     path::{Name, TEMPORARY_PREFIX},
 };
 
+/// Zeros in a row that are worth a hole: file systems allocate in units of at most this.
+const HOLE: usize = 64 * 1024;
 /// Random names collide about never; this many collisions mean something else is wrong.
 const MAX_ATTEMPTS: u32 = 16;
 
@@ -55,6 +60,31 @@ impl<'d> TemporaryFile<'d> {
     /// Sets the modification time, after the last write.
     pub fn set_modified(&self, time: FileTime) -> Result<()> {
         futimens(&self.file, &timestamps(time))
+    }
+
+    /// Writes all of `bytes`.
+    pub fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)
+    }
+
+    /// Like [`TemporaryFile::write_all`], but for long zeros, which become holes. Ends with
+    /// [`TemporaryFile::end_here`].
+    pub fn write_holes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for block in bytes.chunks(HOLE) {
+            if block.iter().all(|byte| *byte == 0) {
+                let length = i64::try_from(block.len()).unwrap_or(i64::MAX);
+                self.file.seek(SeekFrom::Current(length))?;
+            } else {
+                self.file.write_all(block)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the file as long as it was written, holes included.
+    pub fn end_here(&mut self) -> io::Result<()> {
+        let end = self.file.stream_position()?;
+        self.file.set_len(end)
     }
 
     /// Waits until the content is on the disk.

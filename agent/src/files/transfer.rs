@@ -6,8 +6,11 @@
 //! short one.
 
 use std::{
+    future::Future,
     io::{self, Read, Write},
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -138,6 +141,49 @@ impl Transfers {
     }
 }
 
+/// Reads the body of a request that is refused, so that its client gets to read the answer.
+pub async fn discard<B>(request: B)
+where
+    B: HttpBody<Data = Bytes>,
+{
+    let (feed, intake) = upload();
+    drop(intake);
+    feed.pump(request).await;
+}
+
+/// An answer that is made of the request's body while that still comes: `body`, and whoever reads it
+/// drives `feed` on the way. A client that sends all of its body before it reads the answer holds
+/// itself up where both are large.
+pub fn exchange<B>(feed: Feed, request: B, body: Body) -> Body
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+{
+    let pump = Some(Box::pin(async move { feed.pump(request).await }) as Pump);
+    Exchange { body, pump }.boxed_unsync()
+}
+
+type Pump = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+struct Exchange {
+    body: Body,
+    pump: Option<Pump>,
+}
+
+impl HttpBody for Exchange {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.pump.as_mut().is_some_and(|pump| pump.as_mut().poll(context).is_ready()) {
+            self.pump = None;
+        }
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+}
+
 /// The blocking end of a download.
 #[derive(Debug)]
 pub struct Outlet {
@@ -172,7 +218,7 @@ impl Outlet {
 
     /// Ends the body with an error: the connection is cut, and the client sees that the content is
     /// not whole.
-    pub fn fail(self, error: impl Into<BoxError>) {
+    pub fn fail(&self, error: impl Into<BoxError>) {
         if self.send(Err(error.into())).is_err() {
             tracing::debug!("the receiver of a failed download was gone already");
         }

@@ -1,7 +1,7 @@
 //! `GET …/attach`: a WebSocket (RFC 6455) for interactive use. This is its handshake; what goes over
 //! it is [`super::session`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -25,6 +25,8 @@ use crate::{
     supervise::{process::Process, reader::Reader},
 };
 
+/// When the agent stops, how long a client may take to read the end of its command.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// The longest message that is taken from a client.
 const MAX_MESSAGE: usize = 1 << 20;
 
@@ -42,9 +44,9 @@ pub(super) fn upgrade(
     let accept = accept_key(request.headers())?;
     // Attached from the answer on: a client that has it must not find its command gone.
     let attachment = process.attach();
-    let reader = Reader::following(process, from).seated();
+    let reader = Reader::following(process.clone(), from).seated();
     let upgraded = hyper::upgrade::on(&mut request);
-    let cut = drain.clone();
+    let stop = drain.clone();
     drain.spawn(async move {
         let _attachment = attachment;
         let Ok(upgraded) = upgraded.await else { return };
@@ -55,10 +57,21 @@ pub(super) fn upgrade(
         let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
         tokio::select! {
             () = session::serve(socket, reader) => {}
-            () = cut.cut() => {}
+            () = overdue(&stop, &process) => {}
         }
     });
     Ok(switching(&accept))
+}
+
+/// Resolves when the agent is stopping and its client has had its time for the last output: one that
+/// does not read must not hold the stop up.
+async fn overdue(stop: &Drain, process: &Process) {
+    stop.started().await;
+    process.ended().await;
+    tokio::select! {
+        () = tokio::time::sleep(FAREWELL) => {}
+        () = stop.cut() => {}
+    }
 }
 
 /// The proof that the handshake was understood, if it is one (RFC 6455, section 4.2.1).

@@ -4,7 +4,7 @@
 //! Text messages are JSON, binary ones are bytes: of output with a kind and an offset before them, of
 //! input without anything.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{
@@ -35,6 +35,12 @@ use crate::{
     },
 };
 
+/// After so long without output a ping is sent.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a client may take to answer a close.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Input that may wait for the command, in bytes; beyond it nothing more is read from the client.
+const MAX_TYPED: usize = 1 << 20;
 /// The longest reason that a close may give (RFC 6455, section 5.5).
 const MAX_REASON: usize = 123;
 
@@ -63,10 +69,13 @@ where
             Either::Right((reason, _)) => reason.map(|reason| frame_of(CloseCode::Policy, &reason)),
         }
     };
-    if let Some(close) = close {
-        // The client may have gone.
-        to.send(Message::Close(Some(close))).await.ok();
-    }
+    let Some(close) = close else { return };
+    // The client may have gone.
+    to.send(Message::Close(Some(close))).await.ok();
+    // What it still types is read and dropped: closing a socket with unread input resets it, and the
+    // end of the output would be lost on its way (tcp(7)).
+    let farewell = async { while from.next().await.is_some_and(|message| message.is_ok()) {} };
+    tokio::time::timeout(FAREWELL, farewell).await.ok();
 }
 
 fn frame_of(code: CloseCode, reason: &str) -> CloseFrame {
@@ -88,7 +97,15 @@ where
     attached.insert("tty".into(), process.has_terminal().into());
     to.send(text(&Value::Object(attached))).await?;
     loop {
-        match reader.next().await {
+        let next = tokio::select! {
+            next = reader.next() => next,
+            // A client that has silently gone, or whose input waits for the command, is found by this.
+            () = tokio::time::sleep(PING_INTERVAL) => {
+                to.send(Message::Ping(Bytes::new())).await?;
+                continue;
+            }
+        };
+        match next {
             Ok(Some(item)) => to.send(message(&process, item)).await?,
             Ok(None) => return Ok(()),
             Err(error) => {
@@ -117,15 +134,25 @@ fn text(event: &Value) -> Message {
     Message::text(event.to_string())
 }
 
-/// Does what the client says until it goes. Gives the reason when it has said nonsense.
+/// Does what the client says until it goes. Gives the reason when it has said nonsense. Input that the
+/// command does not read waits, up to a limit, and does not keep what else the client says from being
+/// heard.
 async fn receive<S>(from: &mut S, process: &Arc<Process>) -> Option<String>
 where
     S: Stream<Item = Result<Message, Error>> + Unpin,
 {
-    while let Some(message) = from.next().await {
+    let mut typed = Typed::default();
+    loop {
+        let message = tokio::select! {
+            message = from.next(), if typed.has_room() => message?,
+            () = typed.pass_on(process), if !typed.is_empty() => continue,
+        };
         let done = match message {
-            Ok(Message::Binary(input)) => type_in(process, input).await,
-            Ok(Message::Text(text)) => fulfil(process, text.as_bytes()).await,
+            Ok(Message::Binary(input)) => {
+                typed.push(input);
+                Ok(())
+            }
+            Ok(Message::Text(text)) => fulfil(process, text.as_bytes(), &mut typed).await,
             // The library answers pings by itself.
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Ok(()),
             Ok(Message::Close(_)) => return None,
@@ -136,18 +163,59 @@ where
             return Some(reason);
         }
     }
-    None
 }
 
-/// Passes input on. What a command that has closed its input gets is lost, as it is at a terminal.
-async fn type_in(process: &Process, input: Bytes) -> Result<(), String> {
-    if let Some(stdin) = process.stdin() {
-        stdin.send(input).await.ok();
+/// Input that has come and is not yet with the command.
+#[derive(Default)]
+struct Typed {
+    waiting: VecDeque<Input>,
+    bytes: usize,
+}
+
+enum Input {
+    Bytes(Bytes),
+    End,
+}
+
+impl Typed {
+    fn has_room(&self) -> bool {
+        self.bytes < MAX_TYPED
     }
-    Ok(())
+
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    fn push(&mut self, input: Bytes) {
+        self.bytes += input.len();
+        self.waiting.push_back(Input::Bytes(input));
+    }
+
+    /// Passes the first on. What a command that has closed its input gets is lost, as it is at a
+    /// terminal. Safe to cancel.
+    async fn pass_on(&mut self, process: &Process) {
+        match self.waiting.front() {
+            None => {}
+            Some(Input::End) => {
+                process.close_stdin().await;
+                self.waiting.pop_front();
+            }
+            Some(Input::Bytes(_)) => {
+                let stdin = process.stdin();
+                let place = match &stdin {
+                    Some(stdin) => stdin.reserve().await.ok(),
+                    None => None,
+                };
+                if let Some(Input::Bytes(input)) = self.waiting.pop_front() {
+                    self.bytes -= input.len();
+                    place.into_iter().for_each(|place| place.send(input.clone()));
+                }
+            }
+        }
+    }
 }
 
-async fn fulfil(process: &Process, text: &[u8]) -> Result<(), String> {
+async fn fulfil(process: &Process, text: &[u8], typed: &mut Typed) -> Result<(), String> {
     let wish: Wish = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     let problem = |problem: workspace_common::problem::Problem| problem.detail;
     match wish {
@@ -162,7 +230,7 @@ async fn fulfil(process: &Process, text: &[u8]) -> Result<(), String> {
             WireSignal::new(signal, scope).send(process).await.map(|_count| ()).map_err(problem)
         }
         Wish { resize: None, signal: None, scope: None, eof: Some(true) } => {
-            process.close_stdin().await;
+            typed.waiting.push_back(Input::End);
             Ok(())
         }
         _ => Err("send one of resize, signal, and eof: true".to_owned()),

@@ -34,6 +34,8 @@ struct Shared {
     _lock: fs::File,
     /// Empty groups without limits, ready for the next command: making one costs more than joining.
     idle: Mutex<Vec<PathBuf>>,
+    /// Groups that had members when they were given back. They go when those have.
+    left: Mutex<Vec<PathBuf>>,
     next: std::sync::atomic::AtomicU64,
 }
 
@@ -60,7 +62,13 @@ impl Cgroups {
         fs::create_dir(&directory)?;
         let lock = fs::File::open(&directory)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        let shared = Shared { directory, _lock: lock, idle: Mutex::default(), next: 0.into() };
+        let shared = Shared {
+            directory,
+            _lock: lock,
+            idle: Mutex::default(),
+            left: Mutex::default(),
+            next: 0.into(),
+        };
         let cgroups = Self(Arc::new(shared));
         cgroups.enable_controllers(&own);
         Ok(cgroups)
@@ -87,6 +95,7 @@ impl Cgroups {
     /// # Errors
     /// When none can be made.
     pub fn group(&self, limits: &Limits) -> io::Result<(Group, Holds)> {
+        self.remove_left();
         let limited = limits.want_cgroup();
         let idle = || self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let path = match idle().filter(|_| !limited) {
@@ -104,6 +113,11 @@ impl Cgroups {
             set("memory.swap.max", Some(0));
         }
         Ok((group, Holds { pids, memory }))
+    }
+
+    fn remove_left(&self) {
+        let mut left = self.0.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.retain(|path| !remove_group(path));
     }
 
     fn make(&self) -> io::Result<PathBuf> {
@@ -169,8 +183,9 @@ impl Drop for Held {
         if empty && !self.limited {
             let mut idle = self.owner.0.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.push(std::mem::take(&mut self.path));
-        } else {
-            remove_group(&self.path);
+        } else if !remove_group(&self.path) {
+            let mut left = self.owner.0.left.lock().unwrap_or_else(PoisonError::into_inner);
+            left.push(std::mem::take(&mut self.path));
         }
     }
 }
@@ -207,15 +222,20 @@ fn remove_leavings(own: &Path) {
     }
 }
 
-/// Removes an empty group and the empty ones in it; the kernel refuses any other.
-fn remove_group(path: &Path) {
+/// Removes an empty group and the empty ones in it; the kernel refuses any other. Says whether it has
+/// gone.
+fn remove_group(path: &Path) -> bool {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_group(&entry.path());
         }
     }
-    if let Err(error) = fs::remove_dir(path) {
-        tracing::debug!(path = %path.display(), %error, "a cgroup stays");
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::debug!(path = %path.display(), %error, "a cgroup stays");
+            false
+        }
+        _ => true,
     }
 }
 

@@ -207,9 +207,10 @@ async fn feed_stream(stdin: &mut Sink, chunks: &mut mpsc::Receiver<Bytes>) -> io
     Ok(())
 }
 
-/// Keeps reading what descendants write, so that their pipe neither fills nor breaks.
+/// Keeps reading what descendants write, so that their pipe neither fills nor breaks, to the end of
+/// the agent: what is ended then gets TERM first, and no SIGPIPE.
 pub(super) fn drain_to_sink(drain: &Drain, ends: Ends) {
-    drain.spawn_background(async move {
+    drain.spawn_uncounted(async move {
         let sink = async |end: Option<&Source>| {
             let Some(end) = end else { return };
             while end.read(usize::MAX, |_data| {}).await.is_ok_and(|read| read > 0) {}

@@ -12,7 +12,7 @@ use std::{
     os::{fd::OwnedFd, unix::ffi::OsStringExt},
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -94,11 +94,14 @@ pub struct Report {
 pub fn await_report(from: OwnedFd) -> io::Result<Verdicts> {
     let mut said = Vec::new();
     let mut from = fs::File::from(from);
+    let deadline = Instant::now() + PATIENCE;
     loop {
-        let timeout = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
         match poll(&mut [PollFd::new(&from, PollFlags::IN)], Some(&timeout)) {
             Ok(0) => return Err(io::Error::other("the launcher of the command hangs")),
-            Ok(_) | Err(Errno::INTR) => {}
+            Err(Errno::INTR) => continue,
+            Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
         let mut chunk = [0; 4096];

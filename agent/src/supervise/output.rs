@@ -56,7 +56,6 @@ pub struct Output {
     stderr: Kept,
     state: watch::Sender<State>,
     pace: Option<Arc<Pace>>,
-    capacity: usize,
 }
 
 #[derive(Debug)]
@@ -92,7 +91,6 @@ impl Output {
             stderr: Kept::new(&keeping, budget)?,
             state: watch::Sender::new(State::Running),
             pace: keeping.backpressure.then(Pace::new),
-            capacity: keeping.keep.tail,
         })
     }
 
@@ -106,7 +104,14 @@ impl Output {
     /// Resolves to how many bytes may be read from the command now. Safe to cancel.
     pub(super) async fn room(&self, stream: Stream) -> usize {
         match &self.pace {
-            Some(pace) => pace.room(stream, self.written(stream), self.capacity).await,
+            Some(pace) => {
+                // No more than is surely kept may lie between the command and its reader.
+                let (end, kept) = {
+                    let mut record = self.kept(stream).record();
+                    (record.end(), record.assured())
+                };
+                pace.room(stream, end, kept).await
+            }
             None => usize::MAX,
         }
     }

@@ -167,9 +167,10 @@ mod tests {
         let theirs = Source::new(theirs).unwrap();
         let data = vec![7; 200_000];
         let mut read = 0;
+        let next = async || theirs.read(usize::MAX, |_data| {}).await.unwrap();
         let reading = async {
             while read < data.len() {
-                read += theirs.read(usize::MAX, |_data| {}).await.unwrap();
+                read += next().await;
             }
         };
         let (written, ()) = tokio::join!(ours.write_all(&data), reading);

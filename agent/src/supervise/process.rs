@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -78,6 +78,8 @@ pub struct Process {
     pub(super) ending: Ending,
     pub(super) on_disconnect: OnDisconnect,
     pub(super) attached: AtomicUsize,
+    /// Its leader has been collected, and its number may be another's.
+    pub(super) leader_gone: AtomicBool,
     pub(super) tree: Tree,
     pub(super) stop: Stop,
     pub(super) drain: Drain,
@@ -195,8 +197,8 @@ impl Process {
 
     /// Signals its leader, and says whether it was there.
     pub fn signal_leader(&self, signal: Signal) -> bool {
-        let running = matches!(self.state(), State::Running);
-        running && Pid::from_raw(self.pid).is_some_and(|pid| self.reaper.signal(pid, signal))
+        let there = !self.leader_gone.load(Ordering::Acquire);
+        there && Pid::from_raw(self.pid).is_some_and(|pid| self.reaper.signal(pid, signal))
     }
 
     /// Ends its whole tree, whatever is left of it: TERM, KILL after `grace` (its own, if none is

@@ -6,8 +6,10 @@
 //! waiting until every spawn that began before it was seen has registered.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
+    fs,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -18,6 +20,10 @@ use tokio::{
 use workspace_common::drain::Drain;
 
 use crate::sys::{self, Ended};
+
+/// A start takes a millisecond. One that takes this long is held up, perhaps by somebody who has
+/// stopped the new process before it became its program.
+const SLOW_SPAWN: Duration = Duration::from_secs(1);
 
 /// A cheap handle to the collector.
 #[derive(Debug, Clone)]
@@ -34,8 +40,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     owners: HashMap<Pid, oneshot::Sender<Ended>>,
-    /// Spawns that have begun and not yet registered, by their number.
-    spawning: BTreeSet<u64>,
+    /// Spawns that have begun and not yet registered, by their number, and when they began.
+    spawning: BTreeMap<u64, Instant>,
     next_spawn: u64,
     /// An ended process that nobody knows yet, and the number of the first spawn that cannot have
     /// made it.
@@ -69,6 +75,13 @@ impl Reaper {
             }
         };
         drain.spawn_uncounted(task);
+        let watcher = reaper.clone();
+        drain.spawn_uncounted(async move {
+            loop {
+                tokio::time::sleep(SLOW_SPAWN).await;
+                watcher.continue_stopped();
+            }
+        });
         Ok(reaper)
     }
 
@@ -77,7 +90,7 @@ impl Reaper {
         let mut state = self.lock();
         let number = state.next_spawn;
         state.next_spawn += 1;
-        state.spawning.insert(number);
+        state.spawning.insert(number, Instant::now());
         SpawnTicket { reaper: self.clone(), number }
     }
 
@@ -91,6 +104,22 @@ impl Reaper {
     pub fn signal(&self, pid: Pid, signal: Signal) -> bool {
         let state = self.lock();
         state.owners.contains_key(&pid) && kill_process(pid, signal).is_ok()
+    }
+
+    /// Lets children go on that nobody has registered, when a spawn is slow: one of them is the new
+    /// process, and as long as it is stopped no stranger is collected.
+    fn continue_stopped(&self) {
+        let state = self.lock();
+        if !state.spawning.values().any(|begun| begun.elapsed() >= SLOW_SPAWN) {
+            return;
+        }
+        let strangers = children().filter(|pid| !state.owners.contains_key(pid));
+        for pid in strangers {
+            if let Err(error) = kill_process(pid, Signal::CONT) {
+                tracing::debug!(%error, "cannot continue a child");
+            }
+        }
+        tracing::warn!("the start of a command was held up for over a second");
     }
 
     fn collect(&self) {
@@ -118,6 +147,17 @@ impl Reaper {
     }
 }
 
+/// The children of every thread of this process (proc_pid_task_children(5)).
+fn children() -> impl Iterator<Item = Pid> {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let texts =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    texts.flat_map(|text| {
+        let pids = text.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+        pids.collect::<Vec<_>>()
+    })
+}
+
 fn tell(owner: Option<oneshot::Sender<Ended>>, ended: Ended) {
     let unheard = owner.is_none_or(|owner| owner.send(ended).is_err());
     if unheard {
@@ -131,7 +171,7 @@ impl State {
             Some((seen, limit)) if seen == pid => limit,
             _ => self.next_spawn,
         };
-        let open = self.spawning.first().is_some_and(|oldest| *oldest < limit);
+        let open = self.spawning.first_key_value().is_some_and(|(oldest, _)| *oldest < limit);
         self.stranger = open.then_some((pid, limit));
         open
     }

@@ -18,7 +18,7 @@ use rustix::{
     fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, accessat, openat, statat},
     io::Errno,
     pipe::{PipeFlags, pipe_with},
-    process::Pid,
+    process::{Pid, Signal, kill_process},
 };
 
 use super::{
@@ -87,6 +87,8 @@ pub struct Ends {
     pub stderr: Option<Source>,
     /// The terminal, if it has one.
     pub terminal: Option<Terminal>,
+    /// The command's side of it, open so that the terminal outlives a moment without users.
+    pub held_terminal: Option<OwnedFd>,
 }
 
 /// Why a command could not be started.
@@ -209,7 +211,9 @@ impl Start<'_> {
         let argv = plan.arguments(program, &self.spec.argv)?;
         let pid = self.spawn(c"/proc/self/exe", &argv, Some(their_report.as_fd()))?;
         drop((their_report, self.theirs));
-        let mut verdicts = await_report(report)?;
+        // What has not become the command must not become it later. The collector takes it.
+        let mut verdicts =
+            await_report(report).inspect_err(|_error| _ = kill_process(pid, Signal::KILL))?;
         if self.spec.conditions.limits.pids.is_some() && !self.holds.pids {
             let why = "no writable cgroup version 2 with the pids controller";
             verdicts.insert("pids".to_owned(), Verdict::not_applied(why));
@@ -312,15 +316,17 @@ fn open_pipes(stdin: bool) -> io::Result<(Ends, [OwnedFd; 3])> {
     };
     let (stdout, their_stdout) = pipe::for_output()?;
     let (stderr, their_stderr) = pipe::for_output()?;
-    let ends = Ends { stdin, stdout: Arc::new(stdout), stderr: Some(stderr), terminal: None };
+    let (stdout, stderr) = (Arc::new(stdout), Some(stderr));
+    let ends = Ends { stdin, stdout, stderr, terminal: None, held_terminal: None };
     Ok((ends, [their_stdin, their_stdout, their_stderr]))
 }
 
 fn open_terminal(size: Size) -> io::Result<(Ends, [OwnedFd; 3])> {
     let (terminal, theirs) = Terminal::open(size)?;
     let (stdin, stdout) = (Some(terminal.sink()?), terminal.source());
-    let ends = Ends { stdin, stdout, stderr: None, terminal: Some(terminal) };
     let copy = || theirs.try_clone();
+    let held_terminal = Some(copy()?);
+    let ends = Ends { stdin, stdout, stderr: None, terminal: Some(terminal), held_terminal };
     Ok((ends, [copy()?, copy()?, theirs]))
 }
 

@@ -78,7 +78,11 @@ impl Table {
 
     /// Adds a command that has been started.
     pub(super) fn insert(&self, process: Arc<Process>) {
-        self.lock().insert(process);
+        let mut entries = self.lock();
+        // Its number was given away: earlier commands that had it have no claim on its session.
+        let namesakes = entries.by_id.values().filter(|entry| entry.process.pid == process.pid);
+        namesakes.for_each(|entry| entry.process.tree.forget_session());
+        entries.insert(process);
     }
 
     /// Notes that a command has ended, and forgets what is too much.

@@ -6,7 +6,7 @@
 //! it is never stopped by SIGPIPE and nobody waits for it.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -25,6 +25,9 @@ use crate::{metrics::CommandEnd, sys::Ended};
 
 /// How long the kernel may take to report the end of a leader after its tree has ended.
 const EXIT_AFTER_KILL: Duration = Duration::from_secs(1);
+
+/// How long a reader may take for the last output of a command that was ended.
+const LAST_OUTPUT: Duration = Duration::from_secs(2);
 
 /// What feeds standard input.
 #[derive(Debug)]
@@ -128,11 +131,13 @@ impl Event {
 pub(super) async fn run(process: &Process, launched: Launched) -> Outcome {
     let begun = Instant::now();
     let Launched { mut exit, mut ends, input } = launched;
+    let held_terminal = ends.held_terminal.take();
     let exited = CancellationToken::new();
     let stdin = ends.stdin.take();
     let mut moving = Moving::new(move_data(&ends, stdin, input, process.output(), &exited));
     let event = moving.beside(first_event(&mut exit, process)).await;
     let cause = event.cause();
+    process.leader_gone.store(cause == Cause::Exit, Ordering::Release);
     let mut duration = begun.elapsed();
     let (ended, left) = match event {
         Event::Exited(ended) => (ended, moving.beside(after_exit(process)).await),
@@ -143,14 +148,17 @@ pub(super) async fn run(process: &Process, launched: Launched) -> Outcome {
             (ended.ok().and_then(Result::ok), Left::after(sweep))
         }
     };
+    process.leader_gone.store(true, Ordering::Release);
+    // From here on the terminal ends with its last user.
+    drop(held_terminal);
     exited.cancel();
     let held_open = tokio::select! {
         // What can be delivered without waiting is.
         biased;
         held_open = moving.finish() => held_open,
-        // The client has gone, or the process must end: nobody reads the rest.
+        // The client has gone, or does not read in time what is to be over.
         () = process.stop.asked() => true,
-        () = process.drain.cut() => true,
+        () = hurry(process, cause) => true,
     };
     drop(moving);
     if held_open {
@@ -158,6 +166,18 @@ pub(super) async fn run(process: &Process, launched: Launched) -> Outcome {
     }
     let Left { killed, running: left_running, survivors } = left;
     Outcome { ended, cause, duration, killed, left_running, survivors }
+}
+
+/// Resolves when the last output has had its time. After an end by itself that is as long as a reader
+/// takes for whom the command waits (backpressure), unless the agent is stopping.
+async fn hurry(process: &Process, cause: Cause) {
+    if cause == Cause::Exit {
+        process.drain.started().await;
+    }
+    tokio::select! {
+        () = tokio::time::sleep(LAST_OUTPUT) => {}
+        () = process.drain.cut() => {}
+    }
 }
 
 /// What is left of a tree.
@@ -175,13 +195,12 @@ impl Left {
 
 /// Sees to the descendants that outlive a command which ended by itself.
 async fn after_exit(process: &Process) -> Left {
-    if !tree::may_have_orphans(|pid| process.reaper.owns(pid)) {
-        return Left { killed: 0, running: 0, survivors: Arc::default() };
-    }
     match process.ending.background {
+        // The kernel's list of children may miss some while others end (proc(5)), so it is not asked.
         Background::Kill => Left::after(process.tree.end(patience(process)).await),
         Background::Keep => {
-            let running = process.tree.count().await;
+            let orphans = tree::may_have_orphans(|pid| process.reaper.owns(pid));
+            let running = if orphans { process.tree.count().await } else { 0 };
             Left { killed: 0, running, survivors: Arc::default() }
         }
     }

@@ -9,30 +9,31 @@
 use std::{
     collections::HashSet,
     fs,
-    io::Read,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 
-use super::cgroup::Group;
+use super::{
+    cgroup::Group,
+    proc::{self, GLANCE, Identity, Process, WHOLE},
+};
 
 /// Environment variable that marks a command's processes with its id.
 pub const MARKER: &str = "WORKSPACE_EXEC_ID";
 /// How often the remains of a tree are looked for while it ends.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(20);
+/// Nobody is left when so many looks in a row have found nobody: a process that is just becoming
+/// another program shows no environment for a moment, and may be the child of a dead one.
+const EMPTY_PASSES: u32 = 2;
 /// After KILL, how long to go on before the survivors are named: only a process stuck in the
 /// kernel takes longer.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
-/// As much of a file in /proc as is read. A shell passes its environment on in an order of its own,
-/// so the marker may be anywhere in it; the kernel takes 6 MiB at most (execve(2)).
-const PROC_READ_LIMIT: u64 = 6 << 20;
 
-/// Members that were found before: process ids, with the times they started, which tell them from
-/// successors of the same number.
-type Known = HashSet<(Pid, u64)>;
+/// Members that were found before.
+type Known = HashSet<Identity>;
 
 /// Whether an entry of an environment sets the marker.
 pub fn is_marker(entry: &[u8]) -> bool {
@@ -47,7 +48,18 @@ pub struct Tree {
     /// given to another.
     leader: Option<Leader>,
     marker: Vec<u8>,
-    group: Arc<Mutex<Option<Group>>>,
+    bonds: Arc<Mutex<Bonds>>,
+}
+
+/// What holds a tree together besides its marker, as far as it is known.
+#[derive(Debug, Default)]
+struct Bonds {
+    group: Option<Group>,
+    /// Members that were found once. A daemon may leave the session, lose its parent and write over
+    /// its environment, so who was a member stays one.
+    known: Known,
+    /// The session's number was given to another command: it says nothing any more.
+    session_lost: bool,
 }
 
 /// What tells the leader of a session from a later process of the same number.
@@ -85,40 +97,52 @@ impl Tree {
         let leader = Process::read(session);
         let leader = leader.map_or(Leader::Gone, |process| Leader::Started(process.started));
         let marker = format!("{MARKER}={id}\0").into_bytes();
-        let group = Arc::new(Mutex::new(group));
-        Self { session: Some(session), leader: Some(leader), marker, group }
+        let bonds = Arc::new(Mutex::new(Bonds { group, ..Bonds::default() }));
+        Self { session: Some(session), leader: Some(leader), marker, bonds }
     }
 
     /// The trees of all commands whose ids begin with `prefix`, and whatever else is a child of this
     /// process.
     pub fn of_all(prefix: &str) -> Self {
         let marker = format!("{MARKER}={prefix}").into_bytes();
-        Self { session: None, leader: None, marker, group: Arc::default() }
+        Self { session: None, leader: None, marker, bonds: Arc::default() }
     }
 
-    fn group(&self) -> Option<Group> {
-        self.group.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn bonds(&self) -> MutexGuard<'_, Bonds> {
+        // No code that holds the lock can leave the bonds half-changed.
+        self.bonds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives the cgroup back: nobody is left in it.
     pub fn release_group(&self) {
-        self.group.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.bonds().group.take();
     }
 
-    /// How many members are alive. A process that cannot be read has gone or is somebody else's.
+    /// Notes that another command leads a session of this number: whoever is in it is the other's.
+    pub fn forget_session(&self) {
+        self.bonds().session_lost = true;
+    }
+
+    /// How many members are alive, by a look that must not take long.
     pub async fn count(&self) -> usize {
-        self.pass(None, Known::new()).await.0
+        self.pass(None, GLANCE).await.len()
     }
 
-    /// The members that are alive. Those in `known` count, and the others are added to it: a child
-    /// that has cleared its environment is found by its parent, which may be gone the next time.
-    fn members(&self, known: &mut Known) -> Vec<Process> {
-        let processes = all_processes();
-        let session = self.session.filter(|session| self.still_leads(*session, &processes));
-        let grouped = self.group().as_ref().map(Group::members).unwrap_or_default();
+    /// The members that are alive, of whose environments so much is read. They are remembered: a
+    /// child that has cleared its environment is found by its parent, which may be gone the next time.
+    fn members(&self, environment: u64) -> Vec<Process> {
+        let processes = proc::all();
+        let mut bonds = self.bonds();
+        let session = self
+            .session
+            .filter(|session| !bonds.session_lost && self.still_leads(*session, &processes));
+        let grouped = bonds.group.as_ref().map(Group::members).unwrap_or_default();
         let claims = |process: &&Process| {
             let leads = session.is_some() && process.session == session;
-            leads || grouped.contains(&process.pid) || self.claims(process, known)
+            leads
+                || grouped.contains(&process.pid)
+                || bonds.known.contains(&process.identity())
+                || self.claims(process, environment)
         };
         let claimed = processes.iter().filter(claims);
         let mut tree: HashSet<Pid> = claimed.map(|process| process.pid).collect();
@@ -131,8 +155,10 @@ impl Tree {
                 }
             }
         }
-        let members = processes.into_iter().filter(|process| tree.contains(&process.pid));
-        members.inspect(|member| _ = known.insert(member.identity())).collect()
+        let members: Vec<_> =
+            processes.into_iter().filter(|process| tree.contains(&process.pid)).collect();
+        bonds.known = members.iter().map(Process::identity).collect();
+        members
     }
 
     /// Whether the session is the command's still: the kernel gives its number to nobody as long as
@@ -146,14 +172,11 @@ impl Tree {
     }
 
     /// Whether a process is a member by what can be seen of it alone, its session apart.
-    fn claims(&self, process: &Process, known: &Known) -> bool {
-        let marked = || {
-            let environ = read(&format!("/proc/{}/environ", process.pid.as_raw_nonzero()));
-            environ.is_some_and(|environ| self.marks(&environ))
-        };
+    fn claims(&self, process: &Process, environment: u64) -> bool {
         // The agent starts nothing but commands, so every child of its own belongs to one.
         let ours = self.session.is_none() && process.parent == Some(getpid());
-        ours || known.contains(&process.identity()) || marked()
+        let marked = || process.environment(environment).is_some_and(|text| self.marks(&text));
+        ours || marked()
     }
 
     fn leads(&self, process: &Process) -> bool {
@@ -168,11 +191,11 @@ impl Tree {
         }
     }
 
-    /// Signals every member and says how many there were. The group is signalled as a whole as
-    /// long as one member holds its number, so that a fork between two signals slips through
-    /// nothing, and a number that was given away is never signalled.
-    fn signal_members(&self, signal: Signal, known: &mut Known) -> usize {
-        let members = self.members(known);
+    /// Signals every member and gives them. The group is signalled as a whole as long as one member
+    /// holds its number, so that a fork between two signals slips through nothing, and a number that
+    /// was given away is never signalled.
+    fn signal_members(&self, signal: Signal) -> Vec<Process> {
+        let members = self.members(WHOLE);
         if let Some(session) = self.session
             && members.iter().any(|member| self.leads(member))
         {
@@ -181,79 +204,82 @@ impl Tree {
         for member in &members {
             ignore_gone(kill_process(member.pid, signal));
         }
-        members.len()
+        members
     }
 
     /// Signals every member once and says how many there were.
     pub async fn signal(&self, signal: Signal) -> usize {
-        self.pass(Some(signal), Known::new()).await.0
+        self.pass(Some(signal), WHOLE).await.len()
     }
 
     /// Ends the whole tree: TERM, then KILL when `patience` resolves, and again until nobody is left.
     /// Survivors are those that the kernel cannot end.
     pub async fn end(&self, patience: impl Future<Output = ()>) -> Sweep {
-        let (mut count, mut known) = self.pass(Some(Signal::TERM), Known::new()).await;
+        let mut seen = Known::new();
+        if note(&self.pass(Some(Signal::TERM), WHOLE).await, &mut seen) == 0 {
+            return Sweep::default();
+        }
         let mut patience = pin!(patience);
-        while count > 0 {
+        let mut empty = 0;
+        while empty < EMPTY_PASSES {
             tokio::select! {
-                () = patience.as_mut() => return self.kill(known).await,
+                () = patience.as_mut() => return self.kill(seen).await,
                 () = tokio::time::sleep(SWEEP_INTERVAL) => {}
             }
-            (count, known) = self.pass(None, known).await;
+            let left = note(&self.pass(None, WHOLE).await, &mut seen);
+            empty = if left == 0 { empty + 1 } else { 0 };
         }
-        Sweep { killed: known.len(), survivors: Vec::new() }
+        Sweep { killed: seen.len(), survivors: Vec::new() }
     }
 
-    async fn kill(&self, mut known: Known) -> Sweep {
+    async fn kill(&self, mut seen: Known) -> Sweep {
         let deadline = Instant::now() + KILL_PATIENCE;
-        let mut count;
+        let mut empty = 0;
         loop {
-            known = self.freeze(known, deadline).await;
-            if let Some(group) = self.group() {
+            self.freeze(&mut seen, deadline).await;
+            if let Some(group) = self.bonds().group.clone() {
                 group.kill();
             }
-            (count, known) = self.pass(Some(Signal::KILL), known).await;
-            if count == 0 || Instant::now() >= deadline {
-                break;
+            let members = self.pass(Some(Signal::KILL), WHOLE).await;
+            empty = if note(&members, &mut seen) == 0 { empty + 1 } else { 0 };
+            if empty == EMPTY_PASSES || Instant::now() >= deadline {
+                let survivors: Vec<_> = members.into_iter().map(Process::survivor).collect();
+                return Sweep { killed: seen.len().saturating_sub(survivors.len()), survivors };
             }
             tokio::time::sleep(SWEEP_INTERVAL).await;
         }
-        let survivors: Vec<_> = if count == 0 { Vec::new() } else { self.survivors(&known) };
-        Sweep { killed: known.len().saturating_sub(survivors.len()), survivors }
     }
 
     /// Stops every member until no new one appears: what is stopped does not fork, whereas each one
     /// killed makes room for another under a limit on processes.
-    async fn freeze(&self, mut known: Known, deadline: Instant) -> Known {
+    async fn freeze(&self, seen: &mut Known, deadline: Instant) {
         for pass in 0.. {
-            let before = known.len();
-            (_, known) = self.pass(Some(Signal::STOP), known).await;
-            let newcomers = known.len() > before;
+            let before = seen.len();
+            note(&self.pass(Some(Signal::STOP), WHOLE).await, seen);
+            let newcomers = seen.len() > before;
             if (pass > 0 && !newcomers) || Instant::now() >= deadline {
-                break;
+                return;
             }
         }
-        known
     }
 
     /// One look at all processes, away from the threads that serve: it takes milliseconds where there
-    /// are many. Signals the members, if a signal is given, and says how many there were.
-    async fn pass(&self, signal: Option<Signal>, mut known: Known) -> (usize, Known) {
+    /// are many. Signals the members, if a signal is given, and gives them.
+    async fn pass(&self, signal: Option<Signal>, environment: u64) -> Vec<Process> {
         let tree = self.clone();
-        let look = tokio::task::spawn_blocking(move || {
-            let count = match signal {
-                Some(signal) => tree.signal_members(signal, &mut known),
-                None => tree.members(&mut known).len(),
-            };
-            (count, known)
+        let look = tokio::task::spawn_blocking(move || match signal {
+            Some(signal) => tree.signal_members(signal),
+            None => tree.members(environment),
         });
         // It ends early only with the runtime, and with that everything.
         look.await.unwrap_or_default()
     }
+}
 
-    fn survivors(&self, known: &Known) -> Vec<Survivor> {
-        self.members(&mut known.clone()).into_iter().map(Process::survivor).collect()
-    }
+/// Remembers members for the count of a whole end, and says how many there are now.
+fn note(members: &[Process], seen: &mut Known) -> usize {
+    seen.extend(members.iter().map(Process::identity));
+    members.len()
 }
 
 /// Whether a child that nobody owns may be alive: what a command leaves running is given to the
@@ -279,64 +305,6 @@ fn ignore_gone(result: rustix::io::Result<()>) {
     }
 }
 
-/// A process that is alive.
-#[derive(Debug)]
-struct Process {
-    pid: Pid,
-    name: String,
-    parent: Option<Pid>,
-    session: Option<Pid>,
-    /// In clock ticks since the machine started.
-    started: u64,
-}
-
-fn all_processes() -> Vec<Process> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter_map(|pid| Process::read(Pid::from_raw(pid)?))
-        .collect()
-}
-
-impl Process {
-    /// What proc_pid_stat(5) says, unless the process has ended. The name in parentheses may hold
-    /// anything, so the fields are counted from its last parenthesis.
-    fn read(pid: Pid) -> Option<Self> {
-        let text = read(&format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
-        let end = text.iter().rposition(|byte| *byte == b')')?;
-        let begin = text.iter().position(|byte| *byte == b'(')?;
-        let name = String::from_utf8_lossy(text.get(begin + 1..end)?).into_owned();
-        let fields = std::str::from_utf8(text.get(end + 2..)?).ok()?;
-        let mut fields = fields.split(' ');
-        let state = fields.next()?;
-        let parent = pid_or_none(fields.next()?);
-        let session = pid_or_none(fields.nth(1)?);
-        let started = fields.nth(15)?.parse().ok()?;
-        (!matches!(state, "Z" | "X")).then_some(Self { pid, name, parent, session, started })
-    }
-
-    fn identity(&self) -> (Pid, u64) {
-        (self.pid, self.started)
-    }
-
-    fn survivor(self) -> Survivor {
-        Survivor { pid: self.pid.as_raw_nonzero().get(), name: self.name }
-    }
-}
-
-/// Zero is a process of another namespace; a process that is being collected at this moment has the
-/// session -1, which is no process id.
-fn pid_or_none(field: &str) -> Option<Pid> {
-    field.parse().ok().filter(|pid| *pid > 0).and_then(Pid::from_raw)
-}
-
-fn read(path: &str) -> Option<Vec<u8>> {
-    let mut content = Vec::new();
-    fs::File::open(path).ok()?.take(PROC_READ_LIMIT).read_to_end(&mut content).ok()?;
-    Some(content)
-}
-
 #[cfg(test)]
 mod tests {
     use super::{
@@ -347,19 +315,12 @@ mod tests {
     #[test]
     fn the_marker_of_one_command_does_not_match_another() {
         let marker = b"WORKSPACE_EXEC_ID=b-1\0".to_vec();
-        let tree = Tree { session: None, leader: None, marker, group: Arc::default() };
+        let tree = Tree { session: None, leader: None, marker, bonds: Arc::default() };
         assert!(tree.marks(b"WORKSPACE_EXEC_ID=b-1\0PATH=/bin\0"));
         assert!(!tree.marks(b"WORKSPACE_EXEC_ID=b-12\0"));
         assert!(!tree.marks(b"X=WORKSPACE_EXEC_ID=b-1\0"));
         assert!(Tree::of_all("b-").marks(b"A=1\0WORKSPACE_EXEC_ID=b-12\0"));
         assert!(!Tree::of_all("c-").marks(b"WORKSPACE_EXEC_ID=b-12\0"));
-    }
-
-    #[test]
-    fn fields_of_a_process_that_is_going_are_no_process_ids() {
-        assert_eq!(pid_or_none("-1"), None);
-        assert_eq!(pid_or_none("0"), None);
-        assert_eq!(pid_or_none("7"), Pid::from_raw(7));
     }
 
     #[test]
@@ -373,8 +334,8 @@ mod tests {
             started,
         };
         let tree = |leader| {
-            let group = Arc::default();
-            Tree { session: Some(one), leader, marker: Vec::new(), group }
+            let bonds = Arc::default();
+            Tree { session: Some(one), leader, marker: Vec::new(), bonds }
         };
         let child = process(two, 9);
         for (leader, bearer, ours) in [
@@ -403,7 +364,7 @@ mod tests {
         };
         let spec = CommandSpec { stdio: Stdio::Pipes { stdin: true }, ..spec };
         let process = spawn(&spec, None).unwrap();
-        let found = Tree::of_command(process.pid, "x", None).members(&mut Known::new());
+        let found = Tree::of_command(process.pid, "x", None).members(WHOLE);
         assert_eq!(found.iter().map(|member| member.pid).collect::<Vec<_>>(), [process.pid]);
     }
 }

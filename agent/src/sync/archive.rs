@@ -23,6 +23,14 @@ pub const BLOCK: usize = 512;
 /// Our own keyword in global headers: an entry that the sender left out, as `KIND PATH`. Other
 /// programs ignore keywords of vendors.
 pub const SKIPPED_KEY: &str = "WORKSPACE.skipped";
+/// Our own keyword in global headers: an entry that the sender has no more, and the receiver is to
+/// remove if it was asked to.
+pub const REMOVED_KEY: &str = "WORKSPACE.removed";
+/// Our own keyword in extended headers: the receiver has the content of this file already, and what
+/// is sent is its mode and time.
+pub const KEPT_KEY: &str = "WORKSPACE.kept";
+/// Our own keyword in extended headers: the file has holes, so long zeros are to become holes again.
+pub const SPARSE_KEY: &str = "WORKSPACE.sparse";
 /// Skipped entries that are kept by name; beyond it they are only counted.
 pub const MAX_SKIPPED_NAMES: usize = 1000;
 
@@ -44,6 +52,10 @@ pub struct Member {
 pub enum MemberKind {
     /// A regular file of this many bytes.
     File(u64),
+    /// A regular file with holes, of this many bytes with them.
+    Sparse(u64),
+    /// A regular file whose content the receiver has already.
+    Kept,
     /// A directory.
     Directory,
     /// A link with this target.
@@ -71,6 +83,9 @@ pub enum ArchiveFault {
     /// The same name came before.
     #[error("the archive contains it twice")]
     Duplicate,
+    /// A note of a removal, in an archive that is to be unpacked plainly.
+    #[error("it is a note to remove an entry, which nobody asked for here")]
+    Removal,
     /// A directory or link that has content.
     #[error("it is a directory or link, and yet has content")]
     UnexpectedContent,
@@ -196,6 +211,15 @@ pub struct Report {
     pub symlinks: u64,
     /// Bytes of content.
     pub bytes: u64,
+    /// Files that the receiver had already, content, mode and time; they are not counted elsewhere.
+    #[serde(default)]
+    pub unchanged: u64,
+    /// Files whose content the receiver had already, and whose mode or time was set.
+    #[serde(default)]
+    pub touched: u64,
+    /// Entries that were removed.
+    #[serde(default)]
+    pub removed: u64,
     /// Entries that were left out, the first thousand of them.
     pub skipped: Vec<Skipped>,
     /// How many were left out altogether.
@@ -212,6 +236,6 @@ impl Report {
 
     /// Everything but directories, links and skipped entries; for limits and progress.
     pub fn entries(&self) -> u64 {
-        self.files + self.directories + self.symlinks
+        self.files + self.directories + self.symlinks + self.touched
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! As in a `.gitignore`: a pattern without a slash means a name at any depth; one with a slash
 //! means a path from the top of the synced directory; one that ends in a slash means directories
-//! alone. `*` and `?` stay within a name, `**` does not. What is in an excluded directory is
-//! excluded with it.
+//! alone. `*` and `?` stay within a name, `**` does not. The last pattern that matches decides; one
+//! that starts with `!` takes back what one before it has left out. What is in an excluded directory
+//! is excluded with it, whatever comes later.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 
@@ -64,11 +65,20 @@ pub struct Exclusions {
 #[derive(Debug, Clone, Default)]
 struct Patterns {
     set: GlobSet,
-    directories_only: Vec<bool>,
+    meanings: Vec<Meaning>,
+}
+
+/// What a match of a pattern means.
+#[derive(Debug, Clone, Copy)]
+struct Meaning {
+    /// Its place among all patterns: the last one wins.
+    place: usize,
+    excludes: bool,
+    directories_only: bool,
 }
 
 impl Exclusions {
-    /// Compiles patterns.
+    /// Compiles patterns. Those by default come first, so that they can be taken back.
     ///
     /// # Errors
     /// When one is not a glob, or there are too many.
@@ -80,32 +90,37 @@ impl Exclusions {
             Defaults::Apply => &DEFAULT_EXCLUDES,
             Defaults::Ignore => &[],
         };
-        let all = || defaults.iter().copied().chain(patterns.iter().map(AsRef::as_ref));
-        let is_name = |pattern: &&str| !pattern.trim_end_matches('/').contains('/');
-        Ok(Self {
-            names: Patterns::compile(all().filter(is_name))?,
-            paths: Patterns::compile(all().filter(|pattern| !is_name(pattern)))?,
-        })
+        let all = defaults.iter().copied().chain(patterns.iter().map(AsRef::as_ref));
+        let (names, paths): (Vec<_>, Vec<_>) =
+            all.enumerate().partition(|(_, pattern)| !pattern.trim_end_matches('/').contains('/'));
+        Ok(Self { names: Patterns::compile(&names)?, paths: Patterns::compile(&paths)? })
     }
 
     /// Whether an entry is left out.
     pub fn exclude(&self, path: &WorkspacePath, kind: Kind) -> bool {
         let name = path.names().next_back().map_or(&b""[..], |name| name.as_bytes());
-        self.names.match_any(name, kind) || self.paths.match_any(path.as_bytes(), kind)
+        let decisions = [self.names.decide(name, kind), self.paths.decide(path.as_bytes(), kind)];
+        let last = decisions.into_iter().flatten().max_by_key(|meaning| meaning.place);
+        last.is_some_and(|meaning| meaning.excludes)
     }
 }
 
 impl Patterns {
-    fn compile<'a>(patterns: impl Iterator<Item = &'a str>) -> Result<Self, ExcludeError> {
+    fn compile(patterns: &[(usize, &str)]) -> Result<Self, ExcludeError> {
         let mut set = GlobSetBuilder::new();
-        let mut directories_only = Vec::new();
+        let mut meanings = Vec::new();
         let bad = |pattern: &str, error: &globset::Error| ExcludeError::BadPattern {
             pattern: pattern.to_owned(),
             reason: error.kind().to_string(),
         };
-        for pattern in patterns {
-            let bare = pattern.trim_end_matches('/');
-            directories_only.push(bare.len() < pattern.len());
+        for (place, pattern) in patterns {
+            let positive = pattern.strip_prefix('!');
+            let bare = positive.unwrap_or(pattern).trim_end_matches('/');
+            meanings.push(Meaning {
+                place: *place,
+                excludes: positive.is_none(),
+                directories_only: pattern.ends_with('/'),
+            });
             let glob = GlobBuilder::new(bare.strip_prefix('/').unwrap_or(bare))
                 .literal_separator(true)
                 .build()
@@ -113,17 +128,32 @@ impl Patterns {
             set.add(glob);
         }
         let set = set.build().map_err(|error| bad("all of them", &error))?;
-        Ok(Self { set, directories_only })
+        Ok(Self { set, meanings })
     }
 
-    fn match_any(&self, bytes: &[u8], kind: Kind) -> bool {
+    /// What the last pattern that matches says.
+    fn decide(&self, bytes: &[u8], kind: Kind) -> Option<Meaning> {
         let path = Path::new(OsStr::from_bytes(bytes));
-        self.set.is_match(path)
-            && self.set.matches(path).into_iter().any(|index| {
-                let directory_only = self.directories_only.get(index).copied().unwrap_or(false);
-                !directory_only || kind == Kind::Directory
-            })
+        // Most entries match nothing, and asking that is cheaper.
+        if !self.set.is_match(path) {
+            return None;
+        }
+        let matches = self.set.matches(path).into_iter();
+        matches
+            .filter_map(|index| self.meanings.get(index).copied())
+            .rfind(|meaning| !meaning.directories_only || kind == Kind::Directory)
     }
+}
+
+/// The patterns of a file in the form of a `.gitignore`: one a line, blank lines and those that start
+/// with `#` left out, blanks at the end, too.
+pub fn patterns_of(file: &str) -> impl Iterator<Item = &str> {
+    file.lines()
+        .map(|line| line.trim_end_matches([' ', '\t', '\r']))
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| {
+            line.strip_prefix('\\').filter(|rest| rest.starts_with(['#', '!'])).unwrap_or(line)
+        })
 }
 
 #[cfg(test)]
@@ -156,6 +186,21 @@ mod tests {
         ] {
             assert_eq!(excluded(&[pattern], path.as_bytes(), kind), expected, "{pattern} {path}");
         }
+    }
+
+    #[test]
+    fn the_last_pattern_that_matches_decides() {
+        let excluded = |path: &str| {
+            excluded(&["*.log", "!keep.log", "/a/keep.log", "!.git"], path.as_bytes(), Kind::File)
+        };
+        assert!(excluded("x.log") && excluded("a/keep.log"));
+        assert!(!excluded("keep.log") && !excluded("b/keep.log") && !excluded(".git"));
+    }
+
+    #[test]
+    fn a_file_of_patterns_is_read_as_git_reads_it() {
+        let file = "# build\n*.o  \r\n\n\\#odd\n!keep.o\n";
+        assert_eq!(patterns_of(file).collect::<Vec<_>>(), ["*.o", "#odd", "!keep.o"]);
     }
 
     #[test]

@@ -14,7 +14,13 @@ use serde_json::Value;
 use tar::{EntryType, Header};
 use workspace_common::body::{empty, full};
 
-use super::{archive::ReadError, unpack::UnpackError, *};
+use super::{
+    archive::{ReadError, Report},
+    exclude::{Defaults, Exclusions},
+    manifest::scan::{Scan, ScanOptions},
+    unpack::{Purpose, UnpackError, Unpacking},
+    *,
+};
 use crate::files::{FileErrorKind, metadata::FileTime, resolve::Resolver};
 
 fn everything() -> Exclusions {
@@ -23,12 +29,20 @@ fn everything() -> Exclusions {
 
 fn pack_directory(directory: &Path, exclusions: &Exclusions) -> (Vec<u8>, Report) {
     let root = Root::open(directory).unwrap();
-    pack::pack(&root, exclusions, Vec::new(), &mut |_| {}).unwrap()
+    let root = Arc::new(root);
+    let options = ScanOptions { exclusions: exclusions.clone(), hashes: false };
+    let entries = pack::whole(Scan::new(Arc::clone(&root), options));
+    pack::pack(&root, entries, Vec::new(), &mut |_| {}).unwrap()
 }
 
 fn unpack_into(directory: &Path, archive: &[u8]) -> Result<Report, UnpackError> {
     let root = Root::open(directory).unwrap();
-    unpack::unpack(&root, Limits::default(), archive, &mut |_| {})
+    unpack::unpack(&root, plainly(Limits::default()), archive, &mut |_| {})
+        .map(|unpacked| unpacked.report)
+}
+
+fn plainly(limits: Limits) -> Unpacking {
+    Unpacking { limits, ..Unpacking::of(Purpose::Archive) }
 }
 
 /// Kind, mode, time in seconds and nanoseconds, and content.
@@ -188,7 +202,7 @@ fn hostile_archives_name_the_entry_and_change_nothing_outside() {
             let before = picture(&outside);
             let root = Root::open_with(&inside, resolver).unwrap();
             let bytes = archive(&members);
-            let result = unpack::unpack(&root, Limits::default(), &*bytes, &mut |_| {});
+            let result = unpack::unpack(&root, plainly(Limits::default()), &*bytes, &mut |_| {});
             let message = result.expect_err(what).to_string();
             assert!(message.contains(what) || what.contains(' '), "{what}: {message}");
             assert_eq!(picture(&outside), before, "{what}");
@@ -255,7 +269,8 @@ fn the_limits_stop_at_the_entry_that_passes_them() {
     ] {
         let target = tempfile::tempdir().unwrap();
         let root = Root::open(target.path()).unwrap();
-        let error = unpack::unpack(&root, limits, &*bytes, &mut |_| {}).unwrap_err().to_string();
+        let error =
+            unpack::unpack(&root, plainly(limits), &*bytes, &mut |_| {}).unwrap_err().to_string();
         assert!(error.contains(message) && error.contains("'second'"), "{error}");
         assert_eq!(picture(target.path()).len(), 1);
     }
@@ -318,7 +333,8 @@ async fn a_push_is_answered_with_what_was_done_and_a_pull_brings_it_back() {
     let (status, answer) = call(Method::POST, "push?path=in/here", full(bytes.clone())).await;
     assert_eq!(status, 200);
     let expected = serde_json::json!({
-        "files": 2, "directories": 0, "symlinks": 0, "bytes": 14, "skipped": [], "skipped_total": 0
+        "files": 2, "directories": 0, "symlinks": 0, "bytes": 14, "unchanged": 0, "touched": 0,
+        "removed": 0, "skipped": [], "skipped_total": 0
     });
     assert_eq!(json(&answer), expected);
     let (status, answer) = call(Method::GET, "pull?path=in&exclude=a", empty()).await;
@@ -331,7 +347,7 @@ async fn a_push_is_answered_with_what_was_done_and_a_pull_brings_it_back() {
         (Method::POST, "push", full(bytes[..600].to_vec()), 400, "archive_cut"),
         (Method::POST, "push", full(archive(&[file("../x")])), 400, "bad_archive"),
         (Method::POST, "push?path=../x", empty(), 400, "bad_path"),
-        (Method::POST, "push?delete=true", empty(), 400, "bad_query"),
+        (Method::POST, "push?delete=maybe", empty(), 400, "bad_query"),
         (Method::POST, "push?path=in/here/a", full(bytes.clone()), 409, "not_a_directory"),
         (Method::GET, "push", empty(), 405, "method_not_allowed"),
         (Method::GET, "pull?path=none", empty(), 404, "not_found"),

@@ -12,10 +12,12 @@ use serde_saphyr::Spanned;
 
 use crate::config::ConfigError;
 use crate::config::list::ListEntry;
+use crate::config::wire::tunnel::TlsWire;
 use crate::config::wire::{AllowWire, DenyWire, ExceptionWire, PolicyWire, SchemeWire};
 use crate::host::{Host, Scheme};
 use crate::policy::pattern::HostPattern;
 use crate::policy::place::Place;
+use crate::policy::tunnel::TunnelTerms;
 use crate::policy::{Access, AllowRule, DenyRule, PolicyParts, PrivateException};
 use crate::rules::path::PathGlobs;
 
@@ -44,6 +46,7 @@ impl Compiler {
         let file: Arc<str> = path.to_string_lossy().into();
         let egress = &wire.egress;
         self.parts.mode = egress.mode.mode();
+        self.parts.ech = egress.ech.ech();
         for (at, rule) in egress.allow.iter().enumerate() {
             let place = in_file("egress.allow", at, &file, rule);
             let entry = Entry { place, text: &rule.value.host };
@@ -103,6 +106,7 @@ impl Compiler {
                 access: ALL_ACCESS.to_vec(),
                 methods: None,
                 paths: None,
+                tunnel: TunnelTerms::default(),
             };
             self.parts.allow.push((pattern, rule));
         }
@@ -179,8 +183,19 @@ fn allow_rule(
         access,
         methods: wire.methods.as_deref().map(|m| methods(entry, m)).transpose()?,
         paths: wire.paths.as_deref().map(|p| paths(entry, p)).transpose()?,
+        tunnel: tunnel_terms(entry, wire)?,
     };
     Ok((pattern, rule))
+}
+
+/// What is not looked at has no server name to compare.
+fn tunnel_terms(entry: &Entry<'_>, wire: &AllowWire) -> Result<TunnelTerms, ConfigError> {
+    let (content, names) = (wire.tls.unwrap_or_default(), wire.sni);
+    if content == TlsWire::None && names.is_some() {
+        return Err(entry.error("`tls: none` looks at nothing, so `sni` cannot be asked for"));
+    }
+    let names = names.unwrap_or_default().names();
+    Ok(TunnelTerms { content: content.content(), names, ..TunnelTerms::default() })
 }
 
 /// All ways by default; without tunnels where method or path are limited, because a tunnel hides

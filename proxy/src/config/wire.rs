@@ -1,10 +1,13 @@
 //! The policy file as it is written: YAML or JSON, version 1, unknown keys refused.
 
+pub mod tunnel;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use crate::config::wire::tunnel::{EchWire, SniWire, TlsWire};
 use crate::host::Scheme;
 use crate::policy::{Access, Mode};
 
@@ -47,6 +50,8 @@ impl Default for PolicyWire {
 pub struct EgressWire {
     /// Whether denials count.
     pub mode: ModeWire,
+    /// What becomes of encrypted client hellos.
+    pub ech: EchWire,
     /// What may be reached.
     pub allow: Vec<Spanned<AllowWire>>,
     /// What may not, whatever `allow` says.
@@ -93,6 +98,10 @@ pub struct AllowWire {
     pub methods: Option<Vec<String>>,
     /// Globs over the path: `*` within a segment, `**` across; all when absent. Excludes tunnels.
     pub paths: Option<Vec<String>>,
+    /// Whether a tunnel must carry TLS (HTTP on port 80).
+    pub tls: Option<TlsWire>,
+    /// Which server names its TLS handshake may have.
+    pub sni: Option<SniWire>,
 }
 
 /// A way of access.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::host::{HostPort, Scheme};
 use crate::policy::ranges::RangeMap;
 use crate::policy::rule::PrivateException;
+use crate::policy::tunnel::TunnelTerms;
 use crate::refusal::Refusal;
 
 /// The right to connect to one destination for one request.
@@ -19,6 +20,7 @@ pub struct Permit {
     pub(super) purpose: Purpose,
     pub(super) judged_path: bool,
     pub(super) would_deny: Option<Refusal>,
+    pub(super) tunnel: TunnelTerms,
     pub(super) guard: GuardTerms,
 }
 
@@ -52,7 +54,7 @@ impl Permit {
         &self.at
     }
 
-    /// The protocol to speak; meaningless for a tunnel.
+    /// The protocol to speak; in a tunnel, the one that is spoken.
     #[must_use]
     pub const fn scheme(&self) -> Scheme {
         self.scheme
@@ -80,6 +82,12 @@ impl Permit {
     #[must_use]
     pub const fn would_deny(&self) -> Option<Refusal> {
         self.would_deny
+    }
+
+    /// What is asked of the first words, where it is for a tunnel.
+    #[must_use]
+    pub const fn tunnel(&self) -> TunnelTerms {
+        self.tunnel
     }
 
     /// What the address guard has to know about this host.

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use crate::host::Scheme;
 use crate::policy::Question;
 use crate::policy::place::Place;
+use crate::policy::tunnel::TunnelTerms;
 use crate::refusal::Refusal;
 use crate::rules::path::PathGlobs;
 
@@ -27,6 +28,8 @@ pub struct AllowRule {
     pub methods: Option<Vec<Method>>,
     /// Globs over the path, or all.
     pub paths: Option<PathGlobs>,
+    /// What is asked of the first words in a tunnel.
+    pub tunnel: TunnelTerms,
 }
 
 /// One deny rule.
@@ -97,6 +100,7 @@ impl AllowRule {
         other.ports.iter().all(|port| self.ports.contains(port))
             && other.access.iter().all(|access| self.access.contains(access))
             && methods
+            && self.tunnel == other.tunnel
             && (self.paths.is_none() || self.paths == other.paths)
     }
 }

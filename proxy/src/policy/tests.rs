@@ -11,6 +11,7 @@ fn allow(pattern: &str, ports: &[u16]) -> (HostPattern, AllowRule) {
         access: vec![Access::Tunnel, Access::Forward(Scheme::Http), Access::Forward(Scheme::Https)],
         methods: None,
         paths: None,
+        tunnel: TunnelTerms::default(),
     };
     (pattern.parse().unwrap(), rule)
 }

@@ -3,120 +3,38 @@
 //!
 //! The hello is read and passed on unchanged. Nothing is decrypted, nothing is answered.
 
-use std::future::Future;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use crate::host::{Host, HostPort};
+use crate::host::Host;
+use crate::policy::tunnel::{Ech, ServerNames, TunnelTerms};
 use crate::refusal::Refusal;
-use crate::tunnel::client_hello::{HANDSHAKE, HelloError, HelloReader};
+use crate::tunnel::client_hello::{ClientHello, HelloError, HelloReader};
 
 /// Most bytes that a client hello may take with its records. One of a byte a record is an attack.
 const MAX_HELLO: usize = 96 * 1024;
-/// How long a client may take to send it.
-const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a tunnel must begin with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Greeting {
-    /// A client hello for this host: the port is that of TLS.
-    Tls(Host),
-    /// Anything; but a client hello must not be for another host.
-    NotForOthers(Host),
-    /// Anything: the tunnel leads to an address, which has no name to compare with.
-    Anything,
-}
-
-impl Greeting {
-    /// What the destination of a tunnel asks for. Outside port 443 the server may speak first, and
-    /// the client something else than TLS.
-    #[must_use]
-    pub fn of(at: &HostPort) -> Self {
-        match (at.host.is_ip(), at.port) {
-            (true, _) => Self::Anything,
-            (false, TLS_PORT) => Self::Tls(at.host.clone()),
-            (false, _) => Self::NotForOthers(at.host.clone()),
-        }
-    }
-
-    /// Reads what the client says first, of which `early` has come already, as far as it must be
-    /// judged. Returns everything read, to be sent on first; nothing when the client left without a
-    /// word. `server_speaks` resolves when the origin has said something, which ends the wait.
-    ///
-    /// # Errors
-    /// Why the tunnel must be closed.
-    pub async fn read<C, S>(
-        &self,
-        client: &mut C,
-        early: Bytes,
-        server_speaks: S,
-    ) -> Result<Option<Bytes>, Refusal>
-    where
-        C: AsyncRead + Unpin,
-        S: Future,
-    {
-        match self {
-            Self::Anything => Ok(Some(early)),
-            Self::Tls(host) => {
-                let Some((bytes, name)) = hello(client, early).await? else { return Ok(None) };
-                judge(name.as_deref().ok_or(Refusal::SniMissing)?, host).map(|()| Some(bytes))
-            }
-            Self::NotForOthers(host) => {
-                let first = first_bytes(client, early, server_speaks).await;
-                if first.first() != Some(&HANDSHAKE) {
-                    return Ok(Some(first));
-                }
-                let Some((bytes, name)) = hello(client, first).await? else { return Ok(None) };
-                name.map_or(Ok(()), |name| judge(&name, host)).map(|()| Some(bytes))
-            }
-        }
-    }
-}
-
-/// Where tunnels must carry TLS.
-const TLS_PORT: u16 = 443;
-
-/// The first bytes of a client, or none if the server spoke first or the client has ended.
-async fn first_bytes<C, S>(client: &mut C, early: Bytes, server_speaks: S) -> Bytes
-where
-    C: AsyncRead + Unpin,
-    S: Future,
-{
-    if !early.is_empty() {
-        return early;
-    }
-    let mut first = BytesMut::new();
-    // Reading is cancel-safe: what is lost when the server speaks is only the wait.
-    tokio::select! {
-        biased;
-        _read = client.read_buf(&mut first) => first.freeze(),
-        _spoken = server_speaks => Bytes::new(),
-    }
-}
-
-fn judge(name: &str, host: &Host) -> Result<(), Refusal> {
-    match Host::parse(name) {
-        Ok(named) if named == *host => Ok(()),
-        Ok(_) | Err(_) => Err(Refusal::SniMismatch),
-    }
-}
-
-/// What was read, and the server name in it.
-type Hello = (Bytes, Option<String>);
-
-/// Reads a hello, of which `early` has come already; nothing when the client left without a byte.
-async fn hello<C>(client: &mut C, early: Bytes) -> Result<Option<Hello>, Refusal>
+/// Reads a client hello, of which `early` has come already, and everything that came with it, to be
+/// sent on first. Nothing when the client left without a byte.
+///
+/// # Errors
+/// What came is no hello, or none came within `patience`.
+pub async fn read<C>(
+    client: &mut C,
+    early: Bytes,
+    patience: Duration,
+) -> Result<Option<(Bytes, ClientHello)>, Refusal>
 where
     C: AsyncRead + Unpin,
 {
     // Boxed, so that the reader's state does not stay with the tunnel for its whole life.
-    let reading = tokio::time::timeout(PATIENCE, Box::pin(read(client, early)));
+    let reading = tokio::time::timeout(patience, Box::pin(receive(client, early)));
     reading.await.unwrap_or(Err(Refusal::HelloTimeout))
 }
 
-async fn read<C>(client: &mut C, early: Bytes) -> Result<Option<Hello>, Refusal>
+async fn receive<C>(client: &mut C, early: Bytes) -> Result<Option<(Bytes, ClientHello)>, Refusal>
 where
     C: AsyncRead + Unpin,
 {
@@ -124,7 +42,7 @@ where
     let mut bytes = BytesMut::from(early);
     loop {
         if let Some(hello) = reader.read(&bytes)? {
-            return Ok(Some((bytes.freeze(), hello.server_name)));
+            return Ok(Some((bytes.freeze(), hello)));
         }
         if bytes.len() >= MAX_HELLO {
             return Err(Refusal::BadHello);
@@ -135,6 +53,34 @@ where
             Ok(_) => {}
         }
     }
+}
+
+/// Judges a hello in a tunnel that was permitted for a host. `allowed` says whether a tunnel to
+/// another one would be.
+///
+/// # Errors
+/// Why the tunnel must be closed.
+pub fn judge(
+    hello: &ClientHello,
+    host: &Host,
+    terms: TunnelTerms,
+    allowed: impl Fn(&Host) -> bool,
+) -> Result<(), Refusal> {
+    if hello.encrypted && terms.ech == Ech::Deny {
+        return Err(Refusal::EchDenied);
+    }
+    let Some(name) = hello.server_name.as_deref() else {
+        // An address has no name that a client could send.
+        let needed = matches!(terms.names, ServerNames::Strict | ServerNames::AnyAllowed);
+        return if needed && !host.is_ip() { Err(Refusal::SniMissing) } else { Ok(()) };
+    };
+    let passes = match (Host::parse(name), terms.names) {
+        (Ok(_), ServerNames::Any) => true,
+        (Ok(named), ServerNames::AnyAllowed) => named == *host || allowed(&named),
+        (Ok(named), ServerNames::Strict | ServerNames::Optional) => named == *host,
+        (Err(_), _) => false,
+    };
+    if passes { Ok(()) } else { Err(Refusal::SniMismatch) }
 }
 
 impl From<HelloError> for Refusal {
@@ -177,10 +123,6 @@ mod tests {
     }
 
     async fn outcome(early: &[u8], later: &[u8]) -> Result<Option<usize>, Refusal> {
-        outcome_at("allowed.example:443", early, later).await
-    }
-
-    async fn outcome_at(at: &str, early: &[u8], later: &[u8]) -> Result<Option<usize>, Refusal> {
         let (mut client, mut inner) = tokio::io::duplex(7);
         let later = later.to_vec();
         let send = async move {
@@ -188,16 +130,16 @@ mod tests {
             let _sent = client.write_all(&later).await;
             drop(client);
         };
-        let greeting = Greeting::of(&HostPort::parse_authority(at, None).unwrap());
         let early = Bytes::copy_from_slice(early);
         let read = async move {
-            let silent = std::future::pending::<()>();
-            let result = greeting.read(&mut inner, early, silent).await;
+            let result = read(&mut inner, early, Duration::from_secs(60)).await;
             drop(inner);
             result
         };
         let (result, ()) = tokio::join!(read, send);
-        result.map(|bytes| bytes.map(|bytes| bytes.len()))
+        let Some((bytes, hello)) = result? else { return Ok(None) };
+        let host = Host::parse("allowed.example").unwrap();
+        judge(&hello, &host, TunnelTerms::default(), |_| true).map(|()| Some(bytes.len()))
     }
 
     #[tokio::test]
@@ -247,30 +189,43 @@ mod tests {
         assert_eq!(outcome(b"", &endless).await, Err(Refusal::BadHello));
     }
 
-    #[tokio::test]
-    async fn outside_the_tls_port_only_a_hello_for_another_host_is_refused() {
-        let at = "allowed.example:8443";
-        let good = hello_for("allowed.example");
-        let nameless = hello_for("192.0.2.1");
-        for (bytes, expected) in [
-            (&good[..], Ok(Some(good.len()))),
-            (&nameless, Ok(Some(nameless.len()))),
-            (&hello_for("evil.test"), Err(Refusal::SniMismatch)),
-            (&[22, 3, 1, 0, 4, 2, 0, 0, 0], Err(Refusal::BadHello)),
+    #[test]
+    fn a_rule_says_which_names_pass() {
+        let host = Host::parse("allowed.example").unwrap();
+        let address = Host::parse("192.0.2.1").unwrap();
+        let judged = |names, at: &Host, name: Option<&str>| {
+            let hello = ClientHello { server_name: name.map(str::to_owned), encrypted: true };
+            let terms = TunnelTerms { names, ..TunnelTerms::default() };
+            judge(&hello, at, terms, |named| named.name() == Some("other.example"))
+        };
+        let (missing, mismatch) = (Err(Refusal::SniMissing), Err(Refusal::SniMismatch));
+        for (names, at, name, expected) in [
+            (ServerNames::Strict, &host, Some("ALLOWED.example."), Ok(())),
+            (ServerNames::Strict, &host, Some("other.example"), mismatch),
+            (ServerNames::Strict, &host, None, missing),
+            (ServerNames::Strict, &address, None, Ok(())),
+            (ServerNames::Strict, &address, Some("other.example"), mismatch),
+            (ServerNames::Optional, &host, None, Ok(())),
+            (ServerNames::Optional, &host, Some("other.example"), mismatch),
+            (ServerNames::AnyAllowed, &host, Some("other.example"), Ok(())),
+            (ServerNames::AnyAllowed, &host, Some("evil.test"), mismatch),
+            (ServerNames::AnyAllowed, &host, None, missing),
+            (ServerNames::Any, &host, Some("evil.test"), Ok(())),
+            (ServerNames::Any, &host, None, Ok(())),
+            (ServerNames::Any, &host, Some("a..b"), mismatch),
         ] {
-            assert_eq!(outcome_at(at, b"", bytes).await, expected);
-            assert_eq!(outcome_at(at, bytes, b"").await, expected);
+            assert_eq!(judged(names, at, name), expected, "{names:?} {name:?}");
         }
-        assert_eq!(outcome_at(at, b"SSH-2.0-x", b"").await, Ok(Some(9)));
-        assert_eq!(outcome_at(at, b"", b"").await, Ok(Some(0)));
-        assert_eq!(outcome_at("192.0.2.1:443", b"SSH", b"").await, Ok(Some(3)));
+        let hello =
+            ClientHello { server_name: Some("allowed.example".to_owned()), encrypted: true };
+        let terms = TunnelTerms { ech: Ech::Deny, ..TunnelTerms::default() };
+        assert_eq!(judge(&hello, &host, terms, |_| true), Err(Refusal::EchDenied));
     }
 
     #[tokio::test]
-    async fn a_server_that_speaks_first_ends_the_wait() {
+    async fn a_silent_client_is_not_waited_for() {
         let (_client, mut inner) = tokio::io::duplex(7);
-        let greeting = Greeting::NotForOthers(Host::parse("allowed.example").unwrap());
-        let read = greeting.read(&mut inner, Bytes::new(), std::future::ready(())).await;
-        assert_eq!(read, Ok(Some(Bytes::new())));
+        let heard = read(&mut inner, Bytes::new(), Duration::from_millis(1)).await;
+        assert_eq!(heard, Err(Refusal::HelloTimeout));
     }
 }

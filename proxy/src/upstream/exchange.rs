@@ -116,6 +116,16 @@ impl Exchanger {
         Ok((response, Lease { key, sender }))
     }
 
+    /// Keeps a connection in clear that stands already for the next request of its permit.
+    ///
+    /// # Errors
+    /// When it has broken meanwhile.
+    pub async fn adopt(&self, permit: &Permit, stream: TcpStream) -> Result<(), Refusal> {
+        let sender = self.handshake(stream).await?;
+        self.pool.keep(Lease { key: Key::of(permit), sender });
+        Ok(())
+    }
+
     async fn fresh(
         &self,
         permit: &Permit,

@@ -1,6 +1,6 @@
 use std::{
     fs,
-    io::{Read, Write},
+    io::Read,
     os::unix::fs::symlink,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},

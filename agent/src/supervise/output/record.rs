@@ -91,6 +91,11 @@ impl Record {
         }
     }
 
+    /// How many bytes behind the beginning are kept for sure.
+    pub fn assured(&mut self) -> usize {
+        self.ring.assured()
+    }
+
     /// Nothing is pushed any more.
     pub fn settle(&mut self) {
         self.head.shrink_to_fit();

@@ -85,6 +85,11 @@ impl Ring {
         self.share.grow_to(wanted).max(FLOOR).min(self.capacity)
     }
 
+    /// How many bytes are kept for sure, once as many have been taken from the budget as there are.
+    pub fn assured(&mut self) -> usize {
+        self.share.grow_to(self.capacity).max(FLOOR).min(self.capacity)
+    }
+
     /// Gives back memory that was reserved for more: nothing is pushed any more.
     pub fn settle(&mut self) {
         self.kept.shrink_to_fit();

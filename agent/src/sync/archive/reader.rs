@@ -9,7 +9,10 @@ use std::io::Read;
 
 use tar::{EntryType, Header};
 
-use super::{ArchiveFault, BLOCK, Member, MemberKind, ReadError, SKIPPED_KEY, SkipReason};
+use super::{
+    ArchiveFault, BLOCK, KEPT_KEY, Member, MemberKind, REMOVED_KEY, ReadError, SKIPPED_KEY,
+    SPARSE_KEY, SkipReason,
+};
 use crate::{
     files::{
         metadata::{FileTime, PERMISSION_BITS},
@@ -28,6 +31,8 @@ pub enum Item {
     Member(Member),
     /// A note of the sender about an entry that is not there.
     Skipped(Vec<u8>, SkipReason),
+    /// A note of the sender about an entry that it has no more; the name is not yet judged.
+    Removed(Vec<u8>),
 }
 
 /// A tar stream being read.
@@ -49,6 +54,8 @@ struct Extension {
     target: Option<Vec<u8>>,
     size: Option<u64>,
     modified: Option<FileTime>,
+    kept: bool,
+    sparse: bool,
 }
 
 impl<R: Read> ArchiveReader<R> {
@@ -197,6 +204,8 @@ impl<R: Read> ArchiveReader<R> {
                 b"mtime" => {
                     extension.modified = Some(pax::parse_time(record.value).ok_or_else(bad)?);
                 }
+                key if key == KEPT_KEY.as_bytes() => extension.kept = true,
+                key if key == SPARSE_KEY.as_bytes() => extension.sparse = true,
                 key if key.starts_with(b"GNU.sparse.") => {
                     return Err(self.refused(ArchiveFault::Sparse));
                 }
@@ -217,6 +226,9 @@ impl<R: Read> ArchiveReader<R> {
                     let reason = words.next().and_then(SkipReason::parse);
                     let path = words.next().unwrap_or_default().to_vec();
                     note = reason.map(|reason| Item::Skipped(path, reason));
+                }
+                key if key == REMOVED_KEY.as_bytes() => {
+                    note = Some(Item::Removed(record.value.to_vec()));
                 }
                 // These would change every member that follows.
                 b"path" | b"linkpath" | b"size" => {
@@ -240,6 +252,10 @@ impl<R: Read> ArchiveReader<R> {
             EntryType::Regular | EntryType::Continuous if path.ends_with(b"/") => {
                 MemberKind::Directory
             }
+            EntryType::Regular | EntryType::Continuous if extension.kept => MemberKind::Kept,
+            EntryType::Regular | EntryType::Continuous if extension.sparse => {
+                MemberKind::Sparse(size)
+            }
             EntryType::Regular | EntryType::Continuous => MemberKind::File(size),
             EntryType::Directory => MemberKind::Directory,
             EntryType::Symlink => {
@@ -250,7 +266,7 @@ impl<R: Read> ArchiveReader<R> {
             }
             other => return Err(self.refused(unsupported(other))),
         };
-        if size > 0 && !matches!(kind, MemberKind::File(_)) {
+        if size > 0 && !matches!(kind, MemberKind::File(_) | MemberKind::Sparse(_)) {
             return Err(self.refused(ArchiveFault::UnexpectedContent));
         }
         let modified = match extension.modified {

@@ -4,7 +4,9 @@ use std::io::{self, Read, Write};
 
 use tar::{EntryType, Header};
 
-use super::{BLOCK, Member, MemberKind, SKIPPED_KEY, SkipReason};
+use super::{
+    BLOCK, KEPT_KEY, Member, MemberKind, REMOVED_KEY, SKIPPED_KEY, SPARSE_KEY, SkipReason,
+};
 use crate::{files::metadata::FileTime, sync::pax};
 
 /// The largest number that eleven octal digits hold.
@@ -22,7 +24,7 @@ impl<W: Write> ArchiveWriter<W> {
         Self { output }
     }
 
-    /// Writes a directory or a link, which have no content.
+    /// Writes a member that has no content: a directory, a link, a file that the receiver has.
     ///
     /// # Errors
     /// What the output says.
@@ -70,8 +72,20 @@ impl<W: Write> ArchiveWriter<W> {
     /// What the output says.
     pub fn append_skipped(&mut self, path: &[u8], reason: SkipReason) -> io::Result<()> {
         let value = [reason.as_str().as_bytes(), b" ", path].concat();
+        self.write_note(SKIPPED_KEY, &value)
+    }
+
+    /// Notes an entry that the receiver is to remove.
+    ///
+    /// # Errors
+    /// What the output says.
+    pub fn append_removed(&mut self, path: &[u8]) -> io::Result<()> {
+        self.write_note(REMOVED_KEY, path)
+    }
+
+    fn write_note(&mut self, key: &str, value: &[u8]) -> io::Result<()> {
         let mut block = Vec::new();
-        pax::append(&mut block, SKIPPED_KEY, &value);
+        pax::append(&mut block, key, value);
         self.write_extension(EntryType::XGlobalHeader, &block)
     }
 
@@ -88,10 +102,16 @@ impl<W: Write> ArchiveWriter<W> {
         let mut header = Header::new_ustar();
         let mut records = Vec::new();
         let (entry_type, size, target): (_, u64, &[u8]) = match &member.kind {
-            MemberKind::File(size) => (EntryType::Regular, *size, b""),
+            MemberKind::File(size) | MemberKind::Sparse(size) => (EntryType::Regular, *size, b""),
+            MemberKind::Kept => (EntryType::Regular, 0, b""),
             MemberKind::Directory => (EntryType::Directory, 0, b""),
             MemberKind::Symlink(target) => (EntryType::Symlink, 0, target),
         };
+        match &member.kind {
+            MemberKind::Kept => pax::append(&mut records, KEPT_KEY, b"1"),
+            MemberKind::Sparse(_) => pax::append(&mut records, SPARSE_KEY, b"1"),
+            MemberKind::File(_) | MemberKind::Directory | MemberKind::Symlink(_) => {}
+        }
         let mut name = member.path.clone();
         if entry_type == EntryType::Directory {
             name.push(b'/');

@@ -9,7 +9,6 @@ use clap::Parser as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use workspace_common::drain::{self, DrainTrigger};
-use workspace_common::serve::serve_connection;
 use workspace_common::stream::{Peer, Stream};
 
 use crate::audit::Sinks;
@@ -53,7 +52,7 @@ impl Proxy {
         let policy = format!(
             r#"{{version: 1,
             egress: {{
-              allow: [{{host: "allowed.test", ports: {ports:?}}}, {{host: "plain.test", ports: {ports:?}}},
+              allow: [{{host: "allowed.test", ports: {ports:?}, tls: none}}, {{host: "plain.test", ports: {ports:?}}},
                       {{host: "inside.test", ports: {ports:?}}}],
               deny: [{{host: "evil.test"}}],
               private_exceptions: [{{host: "allowed.test", cidr: "127.0.0.0/8"}},
@@ -100,10 +99,9 @@ impl Proxy {
         let (client, inner) = UnixStream::pair().unwrap();
         let context = Arc::clone(&self.context);
         let peer = Peer::Unix { uid: Some(1000), pid: None };
-        let handler = move |request| service::handle(Arc::clone(&context), request, peer);
-        let drain = self.context.drain.clone();
         let timeout = Duration::from_secs(30);
-        self.context.drain.spawn(serve_connection(Stream::Unix(inner), timeout, drain, handler));
+        let serving = service::connection(context, Stream::Unix(inner), peer, timeout);
+        self.context.drain.spawn(serving);
         Client(client)
     }
 
