@@ -9,6 +9,7 @@
 pub mod index;
 pub mod live;
 pub mod pattern;
+pub mod permit;
 pub mod place;
 pub mod ranges;
 pub mod review;
@@ -24,6 +25,7 @@ use ipnet::IpNet;
 use crate::host::{Host, HostPort, Scheme};
 use crate::policy::index::HostIndex;
 use crate::policy::pattern::HostPattern;
+pub use crate::policy::permit::{GuardTerms, Permit, Purpose};
 use crate::policy::place::Place;
 use crate::policy::ranges::RangeMap;
 pub use crate::policy::rule::{Access, AllowRule, DenyRule, PrivateException};
@@ -89,92 +91,6 @@ pub struct Question<'a> {
     pub access: Access,
     /// Method and path; a tunnel has neither.
     pub request: Option<(&'a Method, &'a str)>,
-}
-
-/// The right to connect to one destination for one request.
-#[derive(Clone, Debug)]
-pub struct Permit {
-    at: HostPort,
-    scheme: Scheme,
-    rule: Arc<str>,
-    purpose: Purpose,
-    judged_path: bool,
-    would_deny: Option<Refusal>,
-    tunnel: TunnelTerms,
-    guard: GuardTerms,
-}
-
-/// What the address guard is told besides its own classes.
-#[derive(Clone, Debug, Default)]
-pub struct GuardTerms {
-    /// The exceptions for the host.
-    pub exceptions: Vec<PrivateException>,
-    /// Ranges refused whatever the exceptions say.
-    pub extra_deny: Arc<RangeMap<()>>,
-}
-
-/// What a permit is for. Connections are never shared between purposes, so that nothing of a
-/// credentialed route can meet a request without credentials.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Purpose {
-    /// A tunnel.
-    Tunnel,
-    /// A forward request by the allow list.
-    Forward,
-    /// A request on the reverse route of that name.
-    Route(Arc<str>),
-    /// A signed request to AWS.
-    Aws,
-}
-
-impl Permit {
-    /// The destination.
-    #[must_use]
-    pub const fn at(&self) -> &HostPort {
-        &self.at
-    }
-
-    /// The protocol to speak; in a tunnel, the one that is spoken.
-    #[must_use]
-    pub const fn scheme(&self) -> Scheme {
-        self.scheme
-    }
-
-    /// The rule that allowed it.
-    #[must_use]
-    pub const fn rule(&self) -> &Arc<str> {
-        &self.rule
-    }
-
-    /// Whether the rule looked at the path, which must then be unambiguous.
-    #[must_use]
-    pub const fn judged_path(&self) -> bool {
-        self.judged_path
-    }
-
-    /// What it is for.
-    #[must_use]
-    pub const fn purpose(&self) -> &Purpose {
-        &self.purpose
-    }
-
-    /// The refusal that it would have been, were the policy not in report mode.
-    #[must_use]
-    pub const fn would_deny(&self) -> Option<Refusal> {
-        self.would_deny
-    }
-
-    /// What is asked of the first words, where it is for a tunnel.
-    #[must_use]
-    pub const fn tunnel(&self) -> TunnelTerms {
-        self.tunnel
-    }
-
-    /// What the address guard has to know about this host.
-    #[must_use]
-    pub const fn guard(&self) -> &GuardTerms {
-        &self.guard
-    }
 }
 
 impl Policy {
