@@ -9,6 +9,7 @@
 //! wish for a WebSocket nothing is looked at any more; a wish that is not granted ends the connection
 //! ([`crate::service`]), so that nothing unchecked is ever read as a request.
 
+pub mod answers;
 pub mod chunks;
 pub mod head;
 

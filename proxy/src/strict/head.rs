@@ -195,7 +195,8 @@ impl Framing {
     }
 }
 
-fn parse_length(value: &[u8]) -> Option<u64> {
+/// A length without a sign, in range.
+pub(super) fn parse_length(value: &[u8]) -> Option<u64> {
     let plain = (1..=MAX_DIGITS).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(value).ok().filter(|_| plain)?.parse().ok()
 }
