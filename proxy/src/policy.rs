@@ -91,6 +91,34 @@ pub struct Question<'a> {
     pub access: Access,
     /// Method and path; a tunnel has neither.
     pub request: Option<(&'a Method, &'a str)>,
+    /// Whether a reverse route leads to the same destination with a credential, which a tunnel goes
+    /// without.
+    pub routed: bool,
+}
+
+impl<'a> Question<'a> {
+    /// About a tunnel.
+    #[must_use]
+    pub const fn tunnel(at: &'a HostPort) -> Self {
+        Self { at, access: Access::Tunnel, request: None, routed: false }
+    }
+
+    /// About a request that the proxy sends itself.
+    #[must_use]
+    pub const fn request(
+        (scheme, at): (Scheme, &'a HostPort),
+        method: &'a Method,
+        path: &'a str,
+    ) -> Self {
+        let access = Access::Forward(scheme);
+        Self { at, access, request: Some((method, path)), routed: false }
+    }
+
+    /// The same, where a reverse route leads there too.
+    #[must_use]
+    pub const fn beside_route(self, routed: bool) -> Self {
+        Self { routed, ..self }
+    }
 }
 
 impl Policy {
@@ -220,7 +248,8 @@ fn find_rule<'p>(policy: &'p Policy, question: &Question<'_>) -> Result<&'p Allo
             Err(_) => {}
         }
     }
-    Err(closest.1)
+    // The way that there is says more than the reason why this one is none.
+    Err(if question.routed { Refusal::UseRoute } else { closest.1 })
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use http::{Method, Request};
 use workspace_proxy::classify::{EncodedSlash, Routes, Target, check_path, classify};
 use workspace_proxy::config::{Settings, Sources};
 use workspace_proxy::host::{Host, HostPort};
-use workspace_proxy::policy::{Access, Question, decide};
+use workspace_proxy::policy::{Question, decide};
 use workspace_proxy::rules::path;
 
 /// Inputs for each target: about two seconds for all of them.
@@ -176,8 +176,7 @@ fn policy_files() {
     Mutator::new("policy").run(|input| {
         let Ok(settings) = Settings::compile(&Sources::default(), Some(input)) else { return };
         for at in &asked {
-            let question = Question { at, access: Access::Tunnel, request: None };
-            let Ok(permit) = decide(&settings.policy, &question) else { continue };
+            let Ok(permit) = decide(&settings.policy, &Question::tunnel(at)) else { continue };
             // What passes was named: no mutation turns a narrow rule into one for everything.
             let report = permit.would_deny().is_some();
             let owner = at.host.to_string();

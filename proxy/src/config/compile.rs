@@ -17,7 +17,7 @@ use crate::config::wire::{AllowWire, DenyWire, ExceptionWire, PolicyWire, Scheme
 use crate::host::{Host, Scheme};
 use crate::policy::pattern::HostPattern;
 use crate::policy::place::Place;
-use crate::policy::tunnel::TunnelTerms;
+use crate::policy::tunnel::{PastRoutes, TunnelTerms};
 use crate::policy::{Access, AllowRule, DenyRule, PolicyParts, PrivateException};
 use crate::rules::path::PathGlobs;
 
@@ -185,6 +185,9 @@ fn allow_rule(
         paths: wire.paths.as_deref().map(|p| paths(entry, p)).transpose()?,
         tunnel: tunnel_terms(entry, wire)?,
     };
+    if wire.tunnel.is_some() && !rule.access.contains(&Access::Tunnel) {
+        return Err(entry.error("`tunnel` is about tunnels, which this rule does not allow"));
+    }
     Ok((pattern, rule))
 }
 
@@ -195,7 +198,11 @@ fn tunnel_terms(entry: &Entry<'_>, wire: &AllowWire) -> Result<TunnelTerms, Conf
         return Err(entry.error("`tls: none` looks at nothing, so `sni` cannot be asked for"));
     }
     let names = names.unwrap_or_default().names();
-    Ok(TunnelTerms { content: content.content(), names, ..TunnelTerms::default() })
+    let past_routes = match wire.tunnel {
+        Some(true) => PastRoutes::Allowed,
+        Some(false) | None => PastRoutes::Refused,
+    };
+    Ok(TunnelTerms { content: content.content(), names, past_routes, ..TunnelTerms::default() })
 }
 
 /// All ways by default; without tunnels where method or path are limited, because a tunnel hides

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use crate::host::Scheme;
 use crate::policy::Question;
 use crate::policy::place::Place;
-use crate::policy::tunnel::TunnelTerms;
+use crate::policy::tunnel::{PastRoutes, TunnelTerms};
 use crate::refusal::Refusal;
 use crate::rules::path::PathGlobs;
 
@@ -77,7 +77,11 @@ impl AllowRule {
         let Some((method, path)) = question.request else {
             // A tunnel shows neither method nor path, so a rule that limits them cannot allow it.
             let limited = self.methods.is_some() || self.paths.is_some();
-            return if limited { Err((2, Refusal::SchemeNotAllowed)) } else { Ok(()) };
+            return match self.tunnel.past_routes {
+                _ if limited => Err((2, Refusal::SchemeNotAllowed)),
+                PastRoutes::Refused if question.routed => Err((3, Refusal::UseRoute)),
+                PastRoutes::Refused | PastRoutes::Allowed => Ok(()),
+            };
         };
         if self.methods.as_ref().is_some_and(|methods| !methods.contains(method)) {
             return Err((3, Refusal::MethodNotAllowed));

@@ -1,6 +1,7 @@
 //! The decision as a table.
 
 use super::*;
+use crate::policy::tunnel::PastRoutes;
 use crate::rules::path::PathGlobs;
 
 fn allow(pattern: &str, ports: &[u16]) -> (HostPattern, AllowRule) {
@@ -43,8 +44,7 @@ fn sample() -> Policy {
 
 fn tunnel(policy: &Policy, authority: &str) -> Result<Permit, Refusal> {
     let at = HostPort::parse_authority(authority, None)?;
-    let question = Question { at: &at, access: Access::Tunnel, request: None };
-    decide(policy, &question)
+    decide(policy, &Question::tunnel(&at))
 }
 
 #[test]
@@ -88,11 +88,7 @@ fn method_and_path_are_judged_after_the_host() {
         (Method::GET, "/SIMPLE/pkg", Some(Refusal::PathNotAllowed)),
     ];
     for (method, path, expected) in cases.drain(..) {
-        let question = Question {
-            at: &at,
-            access: Access::Forward(Scheme::Http),
-            request: Some((&method, path)),
-        };
+        let question = Question::request((Scheme::Http, &at), &method, path);
         assert_eq!(decide(&policy, &question).err(), expected, "{method} {path}");
     }
 }
@@ -102,8 +98,7 @@ fn a_route_is_its_own_allow_rule_but_the_deny_list_still_wins() {
     let policy = sample();
     let route = |authority: &str| {
         let at = HostPort::parse_authority(authority, None).unwrap();
-        let access = Access::Forward(Scheme::Https);
-        let question = Question { at: &at, access, request: Some((&Method::GET, "/")) };
+        let question = Question::request((Scheme::Https, &at), &Method::GET, "/");
         decide_route(&policy, Purpose::Route("gh".into()), &question)
     };
     assert_eq!(&**route("api.gh.test:443").unwrap().rule(), "gh");
@@ -144,8 +139,36 @@ fn a_deny_rule_for_some_requests_closes_what_hides_them() {
         (Method::GET, "//admin/x", Some(Refusal::Denied)),
         (Method::GET, "/x/../admin/y", Some(Refusal::Denied)),
     ] {
-        let access = Access::Forward(Scheme::Https);
-        let question = Question { at: &at, access, request: Some((&method, path)) };
+        let question = Question::request((Scheme::Https, &at), &method, path);
         assert_eq!(decide(&policy, &question).err(), expected, "{method} {path}");
     }
+}
+
+#[test]
+fn a_tunnel_beside_a_route_needs_a_rule_that_says_so() {
+    let mut both = allow("both.example", &[443]);
+    both.1.tunnel.past_routes = PastRoutes::Allowed;
+    let parts = || PolicyParts {
+        allow: vec![allow("allowed.example", &[443]), both.clone(), allow("**.both.example", &[443])],
+        deny: vec![deny("evil.example", None)],
+        ..PolicyParts::default()
+    };
+    let policy = Policy::new(parts());
+    let asked = |policy: &Policy, host: &str, routed: bool| {
+        let at = HostPort::parse_authority(host, Some(443)).unwrap();
+        decide(policy, &Question::tunnel(&at).beside_route(routed))
+    };
+    for (host, routed, expected) in [
+        ("allowed.example", false, None),
+        ("allowed.example", true, Some(Refusal::UseRoute)),
+        ("unknown.example", true, Some(Refusal::UseRoute)),
+        ("evil.example", true, Some(Refusal::Denied)),
+        ("both.example", true, None),
+        ("both.example:80", true, Some(Refusal::UseRoute)),
+    ] {
+        assert_eq!(asked(&policy, host, routed).err(), expected, "{host}");
+    }
+    let report = Policy::new(PolicyParts { mode: Mode::Report, ..parts() });
+    let permit = asked(&report, "allowed.example", true).unwrap();
+    assert_eq!(permit.would_deny(), Some(Refusal::UseRoute));
 }

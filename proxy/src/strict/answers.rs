@@ -203,6 +203,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Answers<S> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
+
     use super::*;
 
     #[test]
@@ -219,6 +221,34 @@ mod tests {
         ] {
             assert!(head(fields).is_err(), "{fields:?}");
         }
+    }
+
+    /// Gives a byte each time it is read.
+    struct Drop(Vec<u8>, usize);
+
+    impl AsyncRead for Drop {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            out: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let at = self.1;
+            out.put_slice(self.0.get(at..at + 1).unwrap_or_default());
+            self.1 += 1;
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_head_that_comes_byte_by_byte_is_looked_at_once() {
+        // Looking at all of it again for each byte takes minutes.
+        let field = format!("x: {}\r\n", "y".repeat(1000));
+        let answer = format!("HTTP/1.1 200 OK\r\n{}\r\nbody", field.repeat(250)).into_bytes();
+        let mut answers = Answers::new(Drop(answer.clone(), 0));
+        answers.gate().close();
+        let mut read = Vec::new();
+        answers.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, answer);
     }
 
     #[test]
