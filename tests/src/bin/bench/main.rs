@@ -11,6 +11,7 @@ mod floor;
 mod load;
 mod machine;
 mod memory;
+mod policy;
 mod process;
 mod push;
 mod report;
@@ -37,11 +38,19 @@ enum Subject {
     Bulk,
     Memory,
     Push,
+    Policy,
 }
 
 impl Subject {
-    const ALL: [Self; 6] =
-        [Self::Sizes, Self::Start, Self::Exec, Self::Bulk, Self::Memory, Self::Push];
+    const ALL: [Self; 7] = [
+        Self::Sizes,
+        Self::Start,
+        Self::Exec,
+        Self::Bulk,
+        Self::Memory,
+        Self::Push,
+        Self::Policy,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -51,6 +60,7 @@ impl Subject {
             Self::Bulk => "bulk",
             Self::Memory => "memory",
             Self::Push => "push",
+            Self::Policy => "policy",
         }
     }
 
@@ -69,6 +79,7 @@ impl Subject {
             Self::Bulk => bulk::measure(),
             Self::Memory => memory::measure(),
             Self::Push => push::measure(),
+            Self::Policy => policy::measure(),
         }
     }
 }
