@@ -339,7 +339,8 @@ mod tests {
         let options = ServeOptions::new(1, Duration::from_secs(3600)).turning_away(1);
         let served = drain.clone();
         let serve_one = move |stream: Stream, _peer, welcome: Welcome| {
-            let handler = move |_request| async move { Response::new(body::full(format!("{welcome:?}"))) };
+            let handler =
+                move |_request| async move { Response::new(body::full(format!("{welcome:?}"))) };
             serve_connection(stream, Duration::from_secs(3600), served.clone(), handler)
         };
         drain.spawn(serve_each(listener(&dir), options, drain.clone(), serve_one));

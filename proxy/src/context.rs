@@ -69,7 +69,8 @@ impl Context {
     /// # Errors
     /// [`Refusal::RateLimited`] when there have been too many.
     pub fn admit(&self, permit: &Permit) -> Result<(), Refusal> {
-        let admitted = self.host_rate.as_ref().map(|rate| rate.admit(&permit.at().host, Instant::now()));
+        let admitted =
+            self.host_rate.as_ref().map(|rate| rate.admit(&permit.at().host, Instant::now()));
         // Nobody has to wait for more than a second, which is what the answer says.
         admitted.unwrap_or(Ok(())).map_err(|_wait| Refusal::RateLimited)
     }

@@ -147,7 +147,7 @@ impl Asked {
     fn place(&self, policy: &Policy) -> Option<String> {
         let target = self.target().ok()?;
         let question = self.question(&target).ok()?;
-        policy::deciding_place(policy, &question).map(ToString::to_string)
+        policy::deciding_place(policy, &question).map(|place| place.to_string())
     }
 
     fn target(&self) -> Result<Target, Refusal> {

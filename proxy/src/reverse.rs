@@ -149,7 +149,8 @@ impl BedrockRoute {
     #[must_use]
     pub fn leads_to(&self, at: &HostPort) -> bool {
         // A path for each of the two hosts that it knows.
-        let targets = ["/async-invoke", "/foundation-models"].map(|path| self.aws.bedrock_target(path));
+        let targets =
+            ["/async-invoke", "/foundation-models"].map(|path| self.aws.bedrock_target(path));
         let mut hosts = targets.iter().flatten().filter_map(|target| self.destination(target).ok());
         hosts.any(|(_scheme, host)| host == *at)
     }

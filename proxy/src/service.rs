@@ -82,7 +82,8 @@ pub async fn connection(
         async move {
             match (verdict.of(request.method()), welcome) {
                 (Some((refusal, method)), _) => refuse_head(&context, peer, refusal, method),
-                (None, Welcome::Served) => handle(context, request, peer).await,
+                // Boxed: the library keeps room for this as long as the connection lives.
+                (None, Welcome::Served) => Box::pin(handle(context, request, peer)).await,
                 (None, Welcome::TurnedAway) => {
                     let method = request.method().as_str();
                     refuse_head(&context, peer, Refusal::TooManyConnections, method)

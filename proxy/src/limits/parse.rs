@@ -76,7 +76,8 @@ impl FromStr for HeadSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bytes = text.parse::<u32>().map_err(|e| format!("`{text}` is no number of bytes: {e}"))?;
+        let bytes =
+            text.parse::<u32>().map_err(|e| format!("`{text}` is no number of bytes: {e}"))?;
         bytes.try_into()
     }
 }

@@ -13,13 +13,20 @@ use crate::policy::tunnel::{PastRoutes, TunnelTerms};
 use crate::refusal::Refusal;
 use crate::rules::path::PathGlobs;
 
-/// One allow rule.
+/// A rule with what people want to know of it.
 #[derive(Clone, Debug)]
-pub struct AllowRule {
-    /// How the rule is named in audit lines: its pattern as written.
+pub struct Written<T> {
+    /// Its pattern as written.
     pub label: Arc<str>,
     /// Where it stands.
     pub place: Place,
+    /// What it says, the hosts apart.
+    pub terms: T,
+}
+
+/// What an allow rule says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AllowRule {
     /// Ports, at least one.
     pub ports: Vec<u16>,
     /// Ways of access, at least one.
@@ -32,13 +39,9 @@ pub struct AllowRule {
     pub tunnel: TunnelTerms,
 }
 
-/// One deny rule.
-#[derive(Clone, Debug)]
+/// What a deny rule says.
+#[derive(Clone, Debug, PartialEq)]
 pub struct DenyRule {
-    /// Its pattern as written.
-    pub label: Arc<str>,
-    /// Where it stands.
-    pub place: Place,
     /// Ports, or all.
     pub ports: Option<Vec<u16>>,
     /// Ways of access, or all.

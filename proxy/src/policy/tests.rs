@@ -4,30 +4,30 @@ use super::*;
 use crate::policy::tunnel::PastRoutes;
 use crate::rules::path::PathGlobs;
 
-fn allow(pattern: &str, ports: &[u16]) -> (HostPattern, AllowRule) {
+fn written<T>(pattern: &str, terms: T) -> (HostPattern, Written<T>) {
+    let place = Place::of_list("test", 0);
+    (pattern.parse().unwrap(), Written { label: pattern.into(), place, terms })
+}
+
+fn allow(pattern: &str, ports: &[u16]) -> (HostPattern, Written<AllowRule>) {
     let rule = AllowRule {
-        label: pattern.into(),
-        place: Place::of_list("test", 0),
         ports: ports.to_vec(),
         access: vec![Access::Tunnel, Access::Forward(Scheme::Http), Access::Forward(Scheme::Https)],
         methods: None,
         paths: None,
         tunnel: TunnelTerms::default(),
     };
-    (pattern.parse().unwrap(), rule)
+    written(pattern, rule)
 }
 
-fn deny(pattern: &str, ports: Option<Vec<u16>>) -> (HostPattern, DenyRule) {
-    let place = Place::of_list("test", 0);
-    let rule =
-        DenyRule { label: pattern.into(), place, ports, access: None, methods: None, paths: None };
-    (pattern.parse().unwrap(), rule)
+fn deny(pattern: &str, ports: Option<Vec<u16>>) -> (HostPattern, Written<DenyRule>) {
+    written(pattern, DenyRule { ports, access: None, methods: None, paths: None })
 }
 
 fn sample() -> Policy {
     let mut limited = allow("api.example", &[80]);
-    limited.1.methods = Some(vec![Method::GET]);
-    limited.1.paths = Some(PathGlobs::parse(vec!["/simple/**".into()]).unwrap());
+    limited.1.terms.methods = Some(vec![Method::GET]);
+    limited.1.terms.paths = Some(PathGlobs::parse(vec!["/simple/**".into()]).unwrap());
     Policy::new(PolicyParts {
         allow: vec![
             allow("allowed.example", &[443]),
@@ -122,9 +122,9 @@ fn in_report_mode_everything_passes_and_says_what_would_have_been() {
 #[test]
 fn a_deny_rule_for_some_requests_closes_what_hides_them() {
     let mut limited = deny("allowed.example", None);
-    limited.1.methods = Some(vec![Method::DELETE]);
+    limited.1.terms.methods = Some(vec![Method::DELETE]);
     let mut below = deny("allowed.example", None);
-    below.1.paths = Some(PathGlobs::parse(vec!["/admin/**".into()]).unwrap());
+    below.1.terms.paths = Some(PathGlobs::parse(vec!["/admin/**".into()]).unwrap());
     let policy = Policy::new(PolicyParts {
         allow: vec![allow("allowed.example", &[443])],
         deny: vec![limited, below],
@@ -147,9 +147,13 @@ fn a_deny_rule_for_some_requests_closes_what_hides_them() {
 #[test]
 fn a_tunnel_beside_a_route_needs_a_rule_that_says_so() {
     let mut both = allow("both.example", &[443]);
-    both.1.tunnel.past_routes = PastRoutes::Allowed;
+    both.1.terms.tunnel.past_routes = PastRoutes::Allowed;
     let parts = || PolicyParts {
-        allow: vec![allow("allowed.example", &[443]), both.clone(), allow("**.both.example", &[443])],
+        allow: vec![
+            allow("allowed.example", &[443]),
+            both.clone(),
+            allow("**.both.example", &[443]),
+        ],
         deny: vec![deny("evil.example", None)],
         ..PolicyParts::default()
     };
