@@ -12,7 +12,8 @@ use workspace_tests::{
 /// Asks for a tunnel to a host that has a private address, and so goes as far as the lookup.
 fn look_up(proxy: &Proxy, host: &str) -> Result<()> {
     let mut connection = proxy.connect()?;
-    connection.send(format!("CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n").as_bytes())?;
+    connection
+        .send(format!("CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n").as_bytes())?;
     assert_eq!(connection.read_head()?.header("x-proxy-error"), Some("address_denied"), "{host}");
     Ok(())
 }

@@ -156,7 +156,8 @@ fn a_proxy_cuts_what_outlasts_its_grace() -> Result<()> {
 #[test]
 fn a_second_signal_cuts_the_streams_and_tunnels_of_a_proxy_at_once() -> Result<()> {
     let origin = Origin::start(|_, stream| {
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 0\n\n")?;
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 0\n\n")?;
         std::io::Read::read(stream, &mut [0]).map(drop)
     })?;
     let raw = tcp_server(|mut stream| std::io::Read::read(&mut stream, &mut [0]).map(drop))?;
