@@ -118,7 +118,7 @@ impl Limits {
     #[must_use]
     pub fn of(set: LimitArgs) -> Self {
         let time = |set: Option<TimeLimit>, seconds| {
-            set.map_or(Duration::from_secs(seconds), TimeLimit::duration)
+            set.map_or_else(|| Duration::from_secs(seconds), TimeLimit::duration)
         };
         Self {
             drain_timeout: time(set.drain_timeout, 25),

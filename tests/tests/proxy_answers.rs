@@ -85,7 +85,7 @@ fn a_head_without_an_end_is_given_up_and_its_connection_closed() -> Result<()> {
         while stream.write_all(&[b'x'; 4096]).is_ok() {
             count += 4096;
         }
-        drop(sent.send(count));
+        let _test_is_over = sent.send(count);
         Ok(())
     })?;
     let pair = Pair::new(origin)?;

@@ -22,7 +22,9 @@ fn look_up(proxy: &Proxy, host: &str) -> Result<()> {
 fn an_answer_is_kept_as_long_as_its_time_to_live_says() -> Result<()> {
     let dns = NameServer::start()?;
     let address = dns.address().to_string();
-    let inside = || Answer::Addresses(vec!["10.0.0.1".parse().expect("an address")]);
+    // Both families: that there is none of one kind may not be kept without a record that says so.
+    let addresses = ["10.0.0.1".parse()?, "fd00::1".parse()?];
+    let inside = || Answer::Addresses(addresses.to_vec());
     for (host, ttl, more) in [("kept.test", 300, false), ("fleeting.test", 0, true)] {
         let proxy = Setup::new()?.args(&["--dns-server", &address, "--allow", host]).start()?;
         dns.script(BTreeMap::from([(host.to_owned(), inside())]), ttl);
