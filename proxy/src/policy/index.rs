@@ -169,7 +169,8 @@ impl<T> HostIndex<T> {
     {
         let known = self.names.known(name, |at| self.name(at));
         let own = self.chain(known.itself).filter(move |stored| reach(stored.reach));
-        let above = known.above.into_iter().rev().flat_map(|head| self.chain(Some(head)));
+        let above = known.above.into_iter().chain(known.farther.into_iter().rev());
+        let above = above.flat_map(|head| self.chain(Some(head)));
         own.chain(above.filter(|stored| stored.reach != Reach::Itself))
     }
 

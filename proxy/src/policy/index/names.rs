@@ -15,8 +15,10 @@ pub(super) struct Names {
 pub(super) struct Known {
     /// The position for the name itself.
     pub(super) itself: Option<u32>,
-    /// The positions for names above it, the shortest name first.
-    pub(super) above: Vec<u32>,
+    /// The position for the closest name above it. Most names have one at most.
+    pub(super) above: Option<u32>,
+    /// The positions for names farther above, the shortest name first.
+    pub(super) farther: Vec<u32>,
 }
 
 impl Names {
@@ -32,7 +34,9 @@ impl Names {
         for (at, byte) in name.bytes().enumerate().rev() {
             if byte == b'.' {
                 let above = name.get(at + 1..).unwrap_or_default();
-                known.above.extend(self.probe(hash, above, &name_of));
+                if let Some(at) = self.probe(hash, above, &name_of) {
+                    known.farther.extend(known.above.replace(at));
+                }
             }
             hash.add(byte);
         }
