@@ -5,7 +5,7 @@
 //! second's worth may come at once.
 //!
 //! Memory is bounded: a host whose moment has passed is as good as unknown and is forgotten. When more
-//! hosts than [`MAX_HOSTS`] are busy at a time, the rest of them share one moment.
+//! hosts than have a place are busy at a time, the rest of them share one moment.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
