@@ -156,7 +156,9 @@ fuzz: need-cargo ## every parser against mutated inputs by chance, SECONDS_EACH=
 .PHONY: bench
 bench: build $(VENV)/.installed ## figures beside their floors, peers and targets; ONLY="exec bulk" for some
 	@cargo build --locked --release -p workspace-tests --bin workspace-bench
-	@WORKSPACE_BIN_DIR=$(DIST) WORKSPACE_TESTS_VENV=$(VENV) $(CARGO_OUT)/release/workspace-bench $(ONLY)
+	@cargo build --locked --release -p workspace-proxy --example policy-cost
+	@WORKSPACE_BIN_DIR=$(DIST) WORKSPACE_TESTS_VENV=$(VENV) \
+		WORKSPACE_POLICY_COST=$(CARGO_OUT)/release/examples/policy-cost $(CARGO_OUT)/release/workspace-bench $(ONLY)
 
 .PHONY: image
 image: build ## both container images, without a registry

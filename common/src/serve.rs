@@ -37,8 +37,34 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
     connections: Arc<Semaphore>,
+    spare: Option<Arc<Semaphore>>,
     header_timeout: Duration,
     on_malformed: Option<OnMalformed>,
+}
+
+/// What a request head may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// How long a client may take to send one. The same time ends a kept-alive connection on which
+    /// nothing comes.
+    pub timeout: Duration,
+    /// Bytes of request line and headers together.
+    pub size: usize,
+}
+
+impl From<Duration> for HeadLimits {
+    fn from(timeout: Duration) -> Self {
+        Self { timeout, size: MAX_HEAD_BYTES }
+    }
+}
+
+/// How a connection is received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Welcome {
+    /// There was a place for it.
+    Served,
+    /// All places are taken. It is to be told so and to go; there are not many places for that either.
+    TurnedAway,
 }
 
 /// A request head that never became a request: it was answered with an error status, its connection
@@ -62,11 +88,19 @@ impl fmt::Debug for OnMalformed {
 
 impl ServeOptions {
     /// At most `max_connections` at once, over all listeners that share this value (further ones
-    /// wait in the kernel's queue), each of which may take `header_timeout` to send a request head.
-    /// The same time ends a kept-alive connection on which nothing comes.
+    /// wait), each of which may take `header_timeout` to send a request head. The same time ends a
+    /// kept-alive connection on which nothing comes.
     pub fn new(max_connections: usize, header_timeout: Duration) -> Self {
         let permits = max_connections.min(Semaphore::MAX_PERMITS);
-        Self { connections: Arc::new(Semaphore::new(permits)), header_timeout, on_malformed: None }
+        let connections = Arc::new(Semaphore::new(permits));
+        Self { connections, spare: None, header_timeout, on_malformed: None }
+    }
+
+    /// Further ones are [turned away](Welcome::TurnedAway), so many at a time; those beyond wait.
+    #[must_use]
+    pub fn turning_away(mut self, places: usize) -> Self {
+        self.spare = Some(Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))));
+        self
     }
 
     /// Has `hook` told of what was refused before it was a request.
@@ -87,7 +121,7 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let (timeout, connection_drain) = (options.header_timeout, drain.clone());
-    let serve_one = move |stream, peer| {
+    let serve_one = move |stream, peer, _served| {
         let handler = handler.clone();
         let handler = move |request| handler(request, peer);
         serve_connection(stream, timeout, connection_drain.clone(), handler)
@@ -99,43 +133,65 @@ where
 /// [`serve_connection`].
 pub async fn serve_each<S, F>(listener: Listener, options: ServeOptions, drain: Drain, serve_one: S)
 where
-    S: Fn(Stream, Peer) -> F,
+    S: Fn(Stream, Peer, Welcome) -> F,
     F: Future<Output = Option<Malformed>> + Send + 'static,
 {
     loop {
-        let (stream, peer, permit) = tokio::select! {
+        let (stream, peer, place) = tokio::select! {
             () = drain.started() => return,
             accepted = accept(&listener, &options) => match accepted {
                 Some(accepted) => accepted,
                 None => return,
             },
         };
-        let (serving, on_malformed) = (serve_one(stream, peer), options.on_malformed.clone());
+        let serving = serve_one(stream, peer, place.welcome);
+        let on_malformed = options.on_malformed.clone();
         drain.spawn(async move {
             if let (Some(malformed), Some(OnMalformed(hook))) = (serving.await, on_malformed) {
                 hook(peer, malformed);
             }
-            drop(permit);
+            drop(place);
         });
     }
 }
 
-/// The next connection, once there is a place for it. The places are never closed, so there is one
-/// in the end.
-async fn accept(
-    listener: &Listener,
-    options: &ServeOptions,
-) -> Option<(Stream, Peer, OwnedSemaphorePermit)> {
-    let permit = options.connections.clone().acquire_owned().await.ok()?;
+/// The next connection, with a place for it. The place comes after the connection: a listener to which
+/// nobody comes must not hold one.
+async fn accept(listener: &Listener, options: &ServeOptions) -> Option<(Stream, Peer, Place)> {
     let (stream, peer) = listener.accept().await;
-    Some((stream, peer, permit))
+    Some((stream, peer, options.place().await?))
+}
+
+/// A place for one connection.
+struct Place {
+    welcome: Welcome,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// The places are never closed, so there is one in the end.
+    async fn of(places: &Arc<Semaphore>, welcome: Welcome) -> Option<Self> {
+        Some(Self { welcome, _permit: Arc::clone(places).acquire_owned().await.ok()? })
+    }
+}
+
+impl ServeOptions {
+    async fn place(&self) -> Option<Place> {
+        let served = Place::of(&self.connections, Welcome::Served);
+        let Some(spare) = &self.spare else { return served.await };
+        tokio::select! {
+            biased;
+            place = served => place,
+            place = Place::of(spare, Welcome::TurnedAway) => place,
+        }
+    }
 }
 
 /// Serves one connection of any byte stream until it closes, drains or is cut, or brings no first
 /// request in time. Says what its last bytes were, where they were no request.
 pub async fn serve_connection<I, H, F>(
     io: I,
-    header_timeout: Duration,
+    limits: impl Into<HeadLimits>,
     drain: Drain,
     handler: H,
 ) -> Option<Malformed>
@@ -144,7 +200,8 @@ where
     H: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let builder = connection_builder(header_timeout);
+    let limits = limits.into();
+    let builder = connection_builder(limits);
     let heard = Arc::new(AtomicBool::new(false));
     let hears = Arc::clone(&heard);
     let service = service_fn(move |request| {
@@ -156,7 +213,7 @@ where
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = silence(&heard, header_timeout) => return None,
+        () = silence(&heard, limits.timeout) => return None,
         () = drain.started() => {
             // Nothing is cut short here, and a client that is silent must not hold the stop up.
             if !heard.load(Ordering::Relaxed) {
@@ -193,16 +250,18 @@ fn malformed(error: &hyper::Error) -> Option<Malformed> {
     }
 }
 
-fn connection_builder(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
+fn connection_builder(limits: HeadLimits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         // A client that closes its side has gone: the handler is dropped, and what it runs ends.
         .half_close(false)
         .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .max_buf_size(MAX_HEAD_BYTES);
-    builder.http2().timer(TokioTimer::new()).max_header_list_size(64 * 1024);
+        .header_read_timeout(limits.timeout)
+        // The library takes no less than this.
+        .max_buf_size(limits.size.max(8192));
+    let list = u32::try_from(limits.size).unwrap_or(u32::MAX);
+    builder.http2().timer(TokioTimer::new()).max_header_list_size(list);
     builder
 }
 
@@ -271,6 +330,45 @@ mod tests {
             // Returns when the server has closed; each needs the one place that the last one had.
             exchange(&dir, start).await;
         }
+    }
+
+    #[tokio::test]
+    async fn without_a_place_a_connection_is_turned_away_and_beyond_that_it_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_trigger, drain) = drain::channel();
+        let options = ServeOptions::new(1, Duration::from_secs(3600)).turning_away(1);
+        let served = drain.clone();
+        let serve_one = move |stream: Stream, _peer, welcome: Welcome| {
+            let handler =
+                move |_request| async move { Response::new(body::full(format!("{welcome:?}"))) };
+            serve_connection(stream, Duration::from_secs(3600), served.clone(), handler)
+        };
+        drain.spawn(serve_each(listener(&dir), options, drain.clone(), serve_one));
+        let path = dir.path().join("s");
+        let mut answers = Vec::new();
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            let mut client = UnixStream::connect(&path).await.unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            clients.push(client);
+        }
+        for client in &mut clients[..2] {
+            answers.push(answer_of(client).await);
+        }
+        assert_eq!(answers, ["Served", "TurnedAway"]);
+        // The third gets the place of the first.
+        drop(clients.remove(0));
+        assert_eq!(answer_of(&mut clients[1]).await, "Served");
+    }
+
+    /// The body of a short answer on a connection that stays open.
+    async fn answer_of(client: &mut UnixStream) -> String {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"Served") && !bytes.ends_with(b"TurnedAway") {
+            assert!(client.read_buf(&mut bytes).await.unwrap() > 0);
+        }
+        let text = String::from_utf8(bytes).unwrap();
+        text.rsplit("\r\n").next().unwrap_or_default().to_owned()
     }
 
     #[tokio::test]

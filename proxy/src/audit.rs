@@ -238,6 +238,9 @@ impl Audit {
 
     /// Ends the record of a request that was let through.
     pub fn finish(mut self, outcome: Outcome) {
+        if outcome == Outcome::Idle {
+            self.limit_hit("idle_timeout");
+        }
         self.write(&Verdict { decision: "allow", code: "ok", close_reason: outcome.as_str() });
     }
 
@@ -246,10 +249,17 @@ impl Audit {
         if let Refusal::AddressDenied(class) = refusal {
             self.record.addr_class = Some(class.as_str());
         }
+        if let Some(limit) = refusal.limit() {
+            self.limit_hit(limit);
+        }
         // A tunnel that is refused for its handshake has been answered already.
         self.record.status.get_or_insert_with(|| refusal.status().as_u16());
         let decision = if refusal.is_denial() { "deny" } else { "error" };
         self.write(&Verdict { decision, code: refusal.code(), close_reason: "refused" });
+    }
+
+    fn limit_hit(&self, limit: &str) {
+        self.sinks.metrics.limit_hits.with_label_values(&[limit]).inc();
     }
 
     fn write(&mut self, verdict: &Verdict) {

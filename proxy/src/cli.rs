@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
@@ -13,6 +12,7 @@ use workspace_common::logging::LogFormat;
 use crate::admin::RulesNeeded;
 use crate::client::{HealthArgs, RulesArgs};
 use crate::host::Host;
+use crate::limits::LimitArgs;
 
 /// The only way out of a workspace: a forward proxy with a whitelist that holds the credentials.
 #[derive(Debug, Parser)]
@@ -209,42 +209,6 @@ pub struct AwsArgs {
     pub body_limit: usize,
 }
 
-/// Limits.
-#[derive(Debug, Args)]
-pub struct LimitArgs {
-    /// How long requests may go on after SIGTERM
-    #[arg(long, env = "WORKSPACE_PROXY_DRAIN_TIMEOUT", default_value = "25s", value_parser = parse_time)]
-    pub drain_timeout: Duration,
-
-    /// Limit for connecting to a destination
-    #[arg(long, env = "WORKSPACE_PROXY_CONNECT_TIMEOUT", default_value = "10s", value_parser = parse_time)]
-    pub connect_timeout: Duration,
-
-    /// Limit for resolving a name
-    #[arg(long, env = "WORKSPACE_PROXY_DNS_TIMEOUT", default_value = "5s", value_parser = parse_time)]
-    pub dns_timeout: Duration,
-
-    /// How long a tunnel or a response may be silent
-    #[arg(long, env = "WORKSPACE_PROXY_IDLE_TIMEOUT", default_value = "5m", value_parser = parse_time)]
-    pub idle_timeout: Duration,
-
-    /// Limit for receiving a request head, and for an idle connection to a workspace
-    #[arg(long, env = "WORKSPACE_PROXY_HEADER_TIMEOUT", default_value = "30s", value_parser = parse_time)]
-    pub header_timeout: Duration,
-
-    /// Limit for the TLS client hello in a tunnel
-    #[arg(long, env = "WORKSPACE_PROXY_HELLO_TIMEOUT", default_value = "10s", value_parser = parse_time)]
-    pub hello_timeout: Duration,
-
-    /// Connections of workspaces at a time; further ones wait
-    #[arg(long, env = "WORKSPACE_PROXY_MAX_CONNECTIONS", default_value_t = 2048)]
-    pub max_connections: usize,
-
-    /// Open tunnels at a time; further ones are refused
-    #[arg(long, env = "WORKSPACE_PROXY_MAX_TUNNELS", default_value_t = 1024)]
-    pub max_tunnels: usize,
-}
-
 /// Logs.
 #[derive(Debug, Args)]
 pub struct LogArgs {
@@ -259,14 +223,6 @@ pub struct LogArgs {
     /// error, warn, info, debug or trace
     #[arg(long, env = "WORKSPACE_PROXY_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
-}
-
-fn parse_time(text: &str) -> Result<Duration, String> {
-    let time: Duration = text.parse::<humantime::Duration>().map_err(|e| e.to_string())?.into();
-    if time.is_zero() {
-        return Err("a time of zero would refuse everything".to_owned());
-    }
-    Ok(time)
 }
 
 fn parse_dns_server(text: &str) -> Result<SocketAddr, String> {
@@ -295,10 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn times_and_name_servers_are_parsed() {
-        assert_eq!(parse_time("1500ms"), Ok(Duration::from_millis(1500)));
-        assert!(parse_time("0s").is_err());
-        assert!(parse_time("soon").is_err());
+    fn name_servers_are_parsed() {
         assert_eq!(parse_dns_server("10.0.0.2").unwrap().port(), 53);
         assert_eq!(parse_dns_server("[::1]:5353").unwrap().port(), 5353);
         assert!(parse_dns_server("dns.example").is_err());

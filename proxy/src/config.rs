@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::config::compile::{Compiler, Reading};
 pub use crate::config::source::Sources;
 use crate::config::wire::PolicyWire;
+use crate::limits::LimitArgs;
 use crate::policy::Policy;
 use crate::policy::place::Place;
 use crate::policy::review::{Warning, review};
@@ -35,6 +36,8 @@ pub struct Settings {
     pub bedrock: Option<wire::BedrockWire>,
     /// Whether rules may have an `http://` base URL.
     pub allow_plain_http_rules: bool,
+    /// Limits that the file sets.
+    pub limits: LimitArgs,
     /// Rules without effect.
     pub warnings: Vec<Warning>,
 }
@@ -111,6 +114,7 @@ impl Settings {
             hosts: compiler.hosts,
             bedrock: wire.bedrock,
             allow_plain_http_rules: wire.rules.allow_plain_http,
+            limits: wire.limits,
             warnings,
         })
     }

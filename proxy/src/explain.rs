@@ -14,7 +14,8 @@ use thiserror::Error;
 use crate::classify::{Routes, Target, classify};
 use crate::cli::ExplainArgs;
 use crate::config::{ConfigError, Settings, Sources};
-use crate::policy::{self, Access, Permit, Policy, Question};
+use crate::host::HostPort;
+use crate::policy::{self, Permit, Policy, Question};
 use crate::refusal::Refusal;
 
 /// Exit code for a request that would be refused. 1 is for errors.
@@ -79,6 +80,7 @@ pub fn explain(args: &ExplainArgs) -> Result<ExitCode, ExplainError> {
 #[derive(Debug)]
 pub struct Asked {
     head: Parts,
+    routed: bool,
 }
 
 impl Asked {
@@ -95,7 +97,14 @@ impl Asked {
         let authority = request.uri().authority().ok_or_else(bad_url)?;
         let host = HeaderValue::try_from(authority.as_str()).map_err(|_ignored| bad_url())?;
         request.headers_mut().insert(header::HOST, host);
-        Ok(Self { head: request.into_parts().0 })
+        Ok(Self { head: request.into_parts().0, routed: false })
+    }
+
+    /// The same, of a proxy that knows to which destinations its reverse routes lead.
+    #[must_use]
+    pub fn beside_routes(mut self, leads_to: impl Fn(&HostPort) -> bool) -> Self {
+        self.routed = matches!(self.target(), Ok(Target::Connect(at)) if leads_to(&at));
+        self
     }
 
     /// What the policy decides.
@@ -138,7 +147,7 @@ impl Asked {
     fn place(&self, policy: &Policy) -> Option<String> {
         let target = self.target().ok()?;
         let question = self.question(&target).ok()?;
-        policy::deciding_place(policy, &question).map(ToString::to_string)
+        policy::deciding_place(policy, &question).map(|place| place.to_string())
     }
 
     fn target(&self) -> Result<Target, Refusal> {
@@ -147,12 +156,11 @@ impl Asked {
 
     fn question<'a>(&'a self, target: &'a Target) -> Result<Question<'a>, Refusal> {
         match target {
-            Target::Connect(at) => Ok(Question { at, access: Access::Tunnel, request: None }),
-            Target::Forward(forward) => Ok(Question {
-                at: &forward.at,
-                access: Access::Forward(forward.scheme),
-                request: Some((&self.head.method, forward.path())),
-            }),
+            Target::Connect(at) => Ok(Question::tunnel(at).beside_route(self.routed)),
+            Target::Forward(forward) => {
+                let to = (forward.scheme, &forward.at);
+                Ok(Question::request(to, &self.head.method, forward.path()))
+            }
             Target::Mcp(_) | Target::Bedrock(_) => Err(Refusal::UnknownRoute),
         }
     }

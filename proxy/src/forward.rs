@@ -13,7 +13,7 @@ use crate::audit::Audit;
 use crate::classify::{EncodedSlash, Forward, check_path};
 use crate::context::Context;
 use crate::hop;
-use crate::policy::{self, Access, Permit, Question};
+use crate::policy::{self, Permit, Question};
 use crate::refusal::Refusal;
 use crate::stream_body::{self, Ending};
 use crate::websocket::Handshake;
@@ -44,9 +44,11 @@ pub async fn send(
     audit: &mut Audit,
 ) -> Result<Reply, Refusal> {
     audit.permitted(permit);
+    context.admit(permit)?;
     let path = target.origin_form.parse().map_err(|_ignored| Refusal::BadPath)?;
     let handshake = Handshake::take(&mut request);
-    let mut request = outgoing(request, permit, path, Upload { audit, limit: None, until: None })?;
+    let upload = Upload { audit, limit: context.limits.max_body, until: None };
+    let mut request = outgoing(request, permit, path, upload)?;
     if let Some(handshake) = &handshake {
         handshake.ask(request.headers_mut());
     }
@@ -60,11 +62,7 @@ fn decide(
     request: &Request<Incoming>,
 ) -> Result<Permit, Refusal> {
     let path = target.path();
-    let question = Question {
-        at: &target.at,
-        access: Access::Forward(target.scheme),
-        request: Some((request.method(), path)),
-    };
+    let question = Question::request((target.scheme, &target.at), request.method(), path);
     let permit = policy::decide(&context.policy.current(), &question)?;
     if permit.judged_path() {
         // A rule that allows only some paths must read the path as the origin will.

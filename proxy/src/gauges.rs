@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Error, Gauge, IntCounter, IntGauge, Registry};
+use tokio::runtime::Handle;
 
 use crate::aws::Aws;
 use crate::rules::RuleStore;
@@ -23,9 +24,11 @@ const AWS_READY: (&str, &str) =
 const AWS_FAILURES: (&str, &str) =
     ("ws_proxy_aws_refresh_failures_total", "Attempts to get AWS credentials that failed");
 
+const TASKS: (&str, &str) = ("ws_proxy_tasks", "Tasks that run or wait inside the proxy");
+
 /// All metrics of this module with their help texts, those included that are absent at times.
-pub const HELD: [(&str, &str); 6] =
-    [RULES, REVISION, EXPIRING, AWS_EXPIRY, AWS_READY, AWS_FAILURES];
+pub const HELD: [(&str, &str); 7] =
+    [TASKS, RULES, REVISION, EXPIRING, AWS_EXPIRY, AWS_READY, AWS_FAILURES];
 
 /// Registers the metrics of `rules` and, where there is one, of `aws`.
 ///
@@ -53,6 +56,7 @@ impl Collector for Held {
     fn collect(&self) -> Vec<MetricFamily> {
         let now = SystemTime::now();
         let mut families = rules(&self.rules, now);
+        families.extend(tasks());
         if let Some(held) = &self.aws {
             families.extend(aws(held, now));
         }
@@ -62,6 +66,12 @@ impl Collector for Held {
 }
 
 type Family = Result<Vec<MetricFamily>, Error>;
+
+/// A number that only grows is a leak. Scrapes are answered inside the runtime.
+fn tasks() -> Option<Family> {
+    let runtime = Handle::try_current().ok()?;
+    Some(whole(TASKS, u64::try_from(runtime.metrics().num_alive_tasks()).unwrap_or(u64::MAX)))
+}
 
 fn rules(store: &RuleStore, now: SystemTime) -> Vec<Family> {
     let set = store.snapshot();

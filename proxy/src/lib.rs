@@ -29,6 +29,7 @@ pub mod forward;
 pub mod gauges;
 pub mod hop;
 pub mod host;
+pub mod limits;
 pub mod metrics;
 pub mod policy;
 pub mod refusal;

@@ -13,6 +13,8 @@ pub struct Metrics {
     pub requests: IntCounterVec,
     /// Tunnels that are open now.
     pub tunnels_active: IntGauge,
+    /// Connections of workspaces that are open now, those that have become tunnels apart.
+    pub connections_active: IntGauge,
     /// Payload bytes by direction: `up` to the origin, `down` to the workspace.
     pub bytes: IntCounterVec,
     /// Time to resolve a name.
@@ -21,7 +23,7 @@ pub struct Metrics {
     pub connect_seconds: Histogram,
     /// Time from the request to the head of the answer, by mode.
     pub ttfb_seconds: HistogramVec,
-    /// Refusals because a limit was reached.
+    /// Limits that were reached, by their names.
     pub limit_hits: IntCounterVec,
     /// Answers in which an origin sent an injected credential back.
     pub leaks: IntCounter,
@@ -43,6 +45,10 @@ impl Metrics {
             registry: Registry::new(),
             requests: counters("requests_total", "Requests", &["mode", "decision", "code"])?,
             tunnels_active: IntGauge::new("ws_proxy_tunnels_active", "Open tunnels")?,
+            connections_active: IntGauge::new(
+                "ws_proxy_connections_active",
+                "Open connections of workspaces, tunnels apart",
+            )?,
             bytes: counters("bytes_total", "Payload bytes by direction", &["dir"])?,
             dns_seconds: Histogram::with_opts(seconds("dns_seconds", "Name resolution")?)?,
             connect_seconds: Histogram::with_opts(seconds("connect_seconds", "TCP connect")?)?,
@@ -50,7 +56,7 @@ impl Metrics {
                 seconds("ttfb_seconds", "Request to head of the answer")?,
                 &["mode"],
             )?,
-            limit_hits: counters("limit_hits_total", "Refusals by a limit", &["limit"])?,
+            limit_hits: counters("limit_hits_total", "Limits that were reached", &["limit"])?,
             leaks: IntCounter::new(
                 "ws_proxy_leak_detected_total",
                 "Answers that held an injected credential",
@@ -70,6 +76,7 @@ impl Metrics {
         let registry = &self.registry;
         registry.register(Box::new(self.requests.clone()))?;
         registry.register(Box::new(self.tunnels_active.clone()))?;
+        registry.register(Box::new(self.connections_active.clone()))?;
         registry.register(Box::new(self.bytes.clone()))?;
         registry.register(Box::new(self.dns_seconds.clone()))?;
         registry.register(Box::new(self.connect_seconds.clone()))?;

@@ -9,10 +9,12 @@
 pub mod index;
 pub mod live;
 pub mod pattern;
+pub mod permit;
 pub mod place;
 pub mod ranges;
 pub mod review;
 pub mod rule;
+pub mod rules;
 pub mod shared;
 pub mod tunnel;
 
@@ -24,9 +26,11 @@ use ipnet::IpNet;
 use crate::host::{Host, HostPort, Scheme};
 use crate::policy::index::HostIndex;
 use crate::policy::pattern::HostPattern;
+pub use crate::policy::permit::{GuardTerms, Permit, Purpose};
 use crate::policy::place::Place;
 use crate::policy::ranges::RangeMap;
-pub use crate::policy::rule::{Access, AllowRule, DenyRule, PrivateException};
+pub use crate::policy::rule::{Access, AllowRule, DenyRule, PrivateException, Written};
+use crate::policy::rules::{Found, Rules};
 use crate::policy::tunnel::{Ech, TunnelTerms};
 use crate::refusal::Refusal;
 
@@ -35,8 +39,8 @@ use crate::refusal::Refusal;
 pub struct Policy {
     mode: Mode,
     ech: Ech,
-    allow: HostIndex<AllowRule>,
-    deny: HostIndex<DenyRule>,
+    allow: Rules<AllowRule>,
+    deny: Rules<DenyRule>,
     exceptions: HostIndex<PrivateException>,
     extra_deny: Arc<RangeMap<()>>,
 }
@@ -49,11 +53,11 @@ pub struct PolicyParts {
     /// What becomes of encrypted client hellos.
     pub ech: Ech,
     /// What may be reached.
-    pub allow: Vec<(HostPattern, AllowRule)>,
+    pub allow: Vec<(HostPattern, Written<AllowRule>)>,
     /// What may not be reached even where an allow rule matches.
-    pub deny: Vec<(HostPattern, DenyRule)>,
+    pub deny: Vec<(HostPattern, Written<DenyRule>)>,
     /// Internal addresses that named hosts may resolve to.
-    pub exceptions: Vec<(HostPattern, PrivateException)>,
+    pub exceptions: Vec<(HostPattern, Written<PrivateException>)>,
     /// Ranges that are refused whatever else is said.
     pub extra_deny: Vec<IpNet>,
 }
@@ -89,91 +93,33 @@ pub struct Question<'a> {
     pub access: Access,
     /// Method and path; a tunnel has neither.
     pub request: Option<(&'a Method, &'a str)>,
+    /// Whether a reverse route leads to the same destination with a credential, which a tunnel goes
+    /// without.
+    pub routed: bool,
 }
 
-/// The right to connect to one destination for one request.
-#[derive(Clone, Debug)]
-pub struct Permit {
-    at: HostPort,
-    scheme: Scheme,
-    rule: Arc<str>,
-    purpose: Purpose,
-    judged_path: bool,
-    would_deny: Option<Refusal>,
-    tunnel: TunnelTerms,
-    guard: GuardTerms,
-}
-
-/// What the address guard is told besides its own classes.
-#[derive(Clone, Debug, Default)]
-pub struct GuardTerms {
-    /// The exceptions for the host.
-    pub exceptions: Vec<PrivateException>,
-    /// Ranges refused whatever the exceptions say.
-    pub extra_deny: Arc<RangeMap<()>>,
-}
-
-/// What a permit is for. Connections are never shared between purposes, so that nothing of a
-/// credentialed route can meet a request without credentials.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Purpose {
-    /// A tunnel.
-    Tunnel,
-    /// A forward request by the allow list.
-    Forward,
-    /// A request on the reverse route of that name.
-    Route(Arc<str>),
-    /// A signed request to AWS.
-    Aws,
-}
-
-impl Permit {
-    /// The destination.
+impl<'a> Question<'a> {
+    /// About a tunnel.
     #[must_use]
-    pub const fn at(&self) -> &HostPort {
-        &self.at
+    pub const fn tunnel(at: &'a HostPort) -> Self {
+        Self { at, access: Access::Tunnel, request: None, routed: false }
     }
 
-    /// The protocol to speak; in a tunnel, the one that is spoken.
+    /// About a request that the proxy sends itself.
     #[must_use]
-    pub const fn scheme(&self) -> Scheme {
-        self.scheme
+    pub const fn request(
+        (scheme, at): (Scheme, &'a HostPort),
+        method: &'a Method,
+        path: &'a str,
+    ) -> Self {
+        let access = Access::Forward(scheme);
+        Self { at, access, request: Some((method, path)), routed: false }
     }
 
-    /// The rule that allowed it.
+    /// The same, where a reverse route leads there too.
     #[must_use]
-    pub const fn rule(&self) -> &Arc<str> {
-        &self.rule
-    }
-
-    /// Whether the rule looked at the path, which must then be unambiguous.
-    #[must_use]
-    pub const fn judged_path(&self) -> bool {
-        self.judged_path
-    }
-
-    /// What it is for.
-    #[must_use]
-    pub const fn purpose(&self) -> &Purpose {
-        &self.purpose
-    }
-
-    /// The refusal that it would have been, were the policy not in report mode.
-    #[must_use]
-    pub const fn would_deny(&self) -> Option<Refusal> {
-        self.would_deny
-    }
-
-    /// What is asked of the first words, where it is for a tunnel.
-    #[must_use]
-    pub const fn tunnel(&self) -> TunnelTerms {
-        self.tunnel
-    }
-
-    /// What the address guard has to know about this host.
-    #[must_use]
-    pub const fn guard(&self) -> &GuardTerms {
-        &self.guard
+    pub const fn beside_route(self, routed: bool) -> Self {
+        Self { routed, ..self }
     }
 }
 
@@ -181,12 +127,13 @@ impl Policy {
     /// Compiles the parts.
     #[must_use]
     pub fn new(parts: PolicyParts) -> Self {
+        let exceptions = parts.exceptions.into_iter().map(|(pattern, rule)| (pattern, rule.terms));
         Self {
             mode: parts.mode,
             ech: parts.ech,
-            allow: HostIndex::new(parts.allow),
-            deny: HostIndex::new(parts.deny),
-            exceptions: HostIndex::new(parts.exceptions),
+            allow: Rules::new(parts.allow),
+            deny: Rules::new(parts.deny),
+            exceptions: HostIndex::new(exceptions.collect()),
             extra_deny: Arc::new(parts.extra_deny.into_iter().map(|net| (net, ())).collect()),
         }
     }
@@ -211,7 +158,7 @@ impl Policy {
 
     fn guard_terms(&self, host: &Host) -> GuardTerms {
         GuardTerms {
-            exceptions: self.exceptions.matching(host).cloned().collect(),
+            exceptions: self.exceptions.matching(host).map(|hit| hit.rule.clone()).collect(),
             extra_deny: Arc::clone(&self.extra_deny),
         }
     }
@@ -227,14 +174,14 @@ pub const HTTP_PORT: u16 = 80;
 pub fn decide(policy: &Policy, question: &Question<'_>) -> Result<Permit, Refusal> {
     let found = check_denied(policy, question).map_err(|(refusal, _rule)| refusal);
     let found = found.and_then(|()| find_rule(policy, question));
-    let would_deny = found.err();
+    let would_deny = found.as_ref().err().copied();
     if let Some(refusal) = would_deny
         && policy.mode == Mode::Enforce
     {
         return Err(refusal);
     }
     let (rule, judged_path, tunnel) = match found {
-        Ok(rule) => (Arc::clone(&rule.label), rule.paths.is_some(), rule.tunnel),
+        Ok(rule) => (rule.pattern.into(), rule.terms.paths.is_some(), rule.terms.tunnel),
         Err(_) => (Mode::Report.as_str().into(), false, TunnelTerms::default()),
     };
     let tunnel = TunnelTerms { ech: policy.ech, ..tunnel };
@@ -251,10 +198,10 @@ pub fn decide(policy: &Policy, question: &Question<'_>) -> Result<Permit, Refusa
 /// The place of the rule that decides a request: the one that denies or allows it; none where
 /// nothing names it.
 #[must_use]
-pub fn deciding_place<'p>(policy: &'p Policy, question: &Question<'_>) -> Option<&'p Place> {
+pub fn deciding_place(policy: &Policy, question: &Question<'_>) -> Option<Place> {
     match check_denied(policy, question) {
-        Err((_, rule)) => Some(&rule.place),
-        Ok(()) => find_rule(policy, question).ok().map(|rule| &rule.place),
+        Err((_, rule)) => Some(rule.place()),
+        Ok(()) => find_rule(policy, question).ok().map(|rule| rule.place()),
     }
 }
 
@@ -286,8 +233,8 @@ pub fn decide_route(
 fn check_denied<'p>(
     policy: &'p Policy,
     question: &Question<'_>,
-) -> Result<(), (Refusal, &'p DenyRule)> {
-    match policy.deny.matching(&question.at.host).find(|rule| rule.hits(question)) {
+) -> Result<(), (Refusal, Found<'p, DenyRule>)> {
+    match policy.deny.matching(&question.at.host).find(|rule| rule.terms.hits(question)) {
         Some(rule) => Err((Refusal::Denied, rule)),
         None => Ok(()),
     }
@@ -295,16 +242,20 @@ fn check_denied<'p>(
 
 /// The first rule that allows all of it. Without one, the refusal names the step at which the last
 /// candidate fell out.
-fn find_rule<'p>(policy: &'p Policy, question: &Question<'_>) -> Result<&'p AllowRule, Refusal> {
+fn find_rule<'p>(
+    policy: &'p Policy,
+    question: &Question<'_>,
+) -> Result<Found<'p, AllowRule>, Refusal> {
     let mut closest = (0, Refusal::NotAllowed);
     for rule in policy.allow.matching(&question.at.host) {
-        match rule.verdict(question) {
+        match rule.terms.verdict(question) {
             Ok(()) => return Ok(rule),
             Err((step, refusal)) if step > closest.0 => closest = (step, refusal),
             Err(_) => {}
         }
     }
-    Err(closest.1)
+    // The way that there is says more than the reason why this one is none.
+    Err(if question.routed { Refusal::UseRoute } else { closest.1 })
 }
 
 #[cfg(test)]

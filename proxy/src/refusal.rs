@@ -20,7 +20,9 @@ pub const X_PROXY_ERROR: HeaderName = HeaderName::from_static("x-proxy-error");
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// Seconds after which a client may try again where the proxy is only full for the moment.
-const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
+const WHEN_FULL: HeaderValue = HeaderValue::from_static("5");
+/// Seconds after which a host may be asked again; no rate makes anybody wait longer.
+const WHEN_TOO_OFTEN: HeaderValue = HeaderValue::from_static("1");
 
 /// One entry of the table below.
 struct Row {
@@ -97,6 +99,9 @@ refusals! {
     /// A request line or headers over the limit.
     HeadTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "http_request_error", "The request head is too large",
         "Send fewer or shorter headers.";
+    /// A head that does not come to its end.
+    HeaderTimeout = REQUEST_TIMEOUT, "header_timeout", "http_request_error", "The request head did not come in time",
+        "Send the request line and the headers without a pause.";
     /// A request line over the limit.
     UriTooLong = URI_TOO_LONG, "uri_too_long", "http_request_error", "The URL is too long",
         "Send a shorter URL.";
@@ -135,6 +140,9 @@ refusals! {
     /// The destination is the proxy itself.
     SelfConnection = FORBIDDEN, "self_connection", "proxy_loop_detected", "The destination is the proxy itself",
         "The proxy does not connect to its own listeners.";
+    /// A tunnel to where a reverse route leads.
+    UseRoute = FORBIDDEN, "use_route", "http_request_denied", "The destination has a route of its own",
+        "The proxy adds a credential to requests for this destination, which it cannot do inside a tunnel. Send them to the route of the destination on this proxy.";
     /// The TLS client hello names another host than the CONNECT request.
     SniMismatch = FORBIDDEN, "sni_mismatch", "http_request_denied", "The TLS server name is another host",
         "The server name in the TLS handshake must be the host of the CONNECT request.";
@@ -187,12 +195,18 @@ refusals! {
     /// The origin's answer breaks HTTP, or the connection broke before it.
     BadUpstream = BAD_GATEWAY, "bad_upstream", "http_protocol_error", "The destination gave no valid answer",
         "The destination closed the connection or answered with malformed HTTP.";
+    /// A host is asked too often.
+    RateLimited = TOO_MANY_REQUESTS, "rate_limited", "http_request_denied", "Too many requests to this host",
+        "The workspace may ask this host only so often. Try again in a second, and more slowly.";
     /// The credential for the route cannot be had.
     CredentialsUnavailable = BAD_GATEWAY, "credentials_unavailable", "proxy_internal_error", "The credential is not available",
         "The proxy cannot get the credential for this route at the moment. Nothing was sent without it.";
-    /// A connection or tunnel limit is reached.
+    /// The limit of tunnels is reached.
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", "connection_limit_reached", "The proxy is at its limit",
-        "Too many connections are open. Close some or try again later.";
+        "Too many tunnels are open. Close some or try again later.";
+    /// The limit of connections is reached.
+    TooManyConnections = SERVICE_UNAVAILABLE, "too_many_connections", "connection_limit_reached", "The proxy is at its limit",
+        "Too many connections to the proxy are open. Close some or try again later.";
     /// The proxy is stopping.
     Draining = SERVICE_UNAVAILABLE, "draining", "proxy_internal_response", "The proxy is stopping",
         "No new requests are taken.";
@@ -248,12 +262,18 @@ impl Refusal {
     /// The complete response.
     #[must_use]
     pub fn response(self) -> Response<Body> {
+        self.response_saying(&self.detail())
+    }
+
+    /// The same with another detail.
+    #[must_use]
+    pub fn response_saying(self, detail: &str) -> Response<Body> {
         let row = self.row();
         let document = json!({
             "status": row.status.as_u16(),
             "code": row.code,
             "title": row.title,
-            "detail": self.detail(),
+            "detail": detail,
         });
         let mut response = Response::new(body::json(&document));
         *response.status_mut() = row.status;
@@ -264,10 +284,37 @@ impl Refusal {
         if let Ok(status) = proxy_status(&row) {
             headers.insert(PROXY_STATUS, status);
         }
-        if row.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, RETRY_SECONDS);
+        if let Some(seconds) = retry_after(row.status) {
+            headers.insert(RETRY_AFTER, seconds);
         }
         response
+    }
+
+    /// The limit that was reached, as `ws_proxy_limit_hits_total` names it.
+    #[must_use]
+    pub const fn limit(self) -> Option<&'static str> {
+        match self {
+            Self::TooManyConnections => Some("connections"),
+            Self::Overloaded => Some("tunnels"),
+            Self::RateLimited => Some("host_rate"),
+            Self::HeadTooLarge | Self::UriTooLong => Some("head"),
+            Self::BodyTooLarge => Some("body"),
+            Self::HeaderTimeout => Some("header_timeout"),
+            Self::HelloTimeout => Some("hello_timeout"),
+            Self::DnsTimeout => Some("dns_timeout"),
+            Self::ConnectTimeout => Some("connect_timeout"),
+            Self::UpstreamTimeout => Some("idle_timeout"),
+            _ => None,
+        }
+    }
+}
+
+/// Seconds after which another try makes sense.
+fn retry_after(status: StatusCode) -> Option<HeaderValue> {
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE => Some(WHEN_FULL),
+        StatusCode::TOO_MANY_REQUESTS => Some(WHEN_TOO_OFTEN),
+        _ => None,
     }
 }
 
@@ -337,7 +384,8 @@ mod tests {
 
     #[test]
     fn only_a_momentary_refusal_invites_a_retry() {
-        assert!(Refusal::Overloaded.response().headers().contains_key(RETRY_AFTER));
+        assert_eq!(Refusal::Overloaded.response().headers()[RETRY_AFTER], "5");
+        assert_eq!(Refusal::RateLimited.response().headers()[RETRY_AFTER], "1");
         assert!(!Refusal::NotAllowed.response().headers().contains_key(RETRY_AFTER));
     }
 }

@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::credential::strip_client_credentials;
 use crate::forward::{Upload, outgoing};
 use crate::host::{Host, HostPort, Scheme};
-use crate::policy::{self, Access, Purpose, Question};
+use crate::policy::{self, Purpose, Question};
 use crate::refusal::Refusal;
 use crate::rules::{BaseUrl, McpRule, Redaction};
 use crate::stream_body::Ending;
@@ -49,14 +49,15 @@ pub async fn mcp(
     let purpose = Purpose::Route(rule.name.as_str().into());
     let base = &rule.base;
     let target = base.join(&path.rest, path.query.as_deref())?;
-    let asked = Some((request.method(), target.path()));
-    let access = Access::Forward(base.scheme);
-    let question = Question { at: &base.host_port, access, request: asked };
+    let to = (base.scheme, &base.host_port);
+    let question = Question::request(to, request.method(), target.path());
     let permit = policy::decide_route(&context.policy.current(), purpose, &question)?;
     audit.permitted(&permit);
+    context.admit(&permit)?;
     let handshake = Handshake::take(&mut request);
     strip_client_credentials(request.headers_mut(), &rule.strip);
-    let upload = Upload { audit, limit: rule.max_request_bytes, until: Some(revoked(&rule)) };
+    let limit = context.limits.body(rule.max_request_bytes);
+    let upload = Upload { audit, limit, until: Some(revoked(&rule)) };
     let mut request = outgoing(request, &permit, target, upload)?;
     if let Some(handshake) = &handshake {
         handshake.ask(request.headers_mut());
@@ -114,16 +115,17 @@ pub async fn bedrock(
     let bare = path.split('?').next().unwrap_or(path);
     let target = route.aws.bedrock_target(bare).ok_or(Refusal::UnknownRoute)?;
     let (scheme, at) = route.destination(&target)?;
-    let asked = Some((request.method(), bare));
-    let question = Question { at: &at, access: Access::Forward(scheme), request: asked };
+    let question = Question::request((scheme, &at), request.method(), bare);
     let permit = policy::decide_route(&context.policy.current(), Purpose::Aws, &question)?;
     audit.permitted(&permit);
     audit.aws(target.service.as_str(), target.region.as_str());
     if !target.plane.serves(request.method()) {
         return Err(Refusal::MethodNotAllowed);
     }
+    context.admit(&permit)?;
     let path = path.parse().map_err(|_ignored| Refusal::BadPath)?;
-    let request = outgoing(request, &permit, path, Upload { audit, limit: None, until: None })?;
+    let upload = Upload { audit, limit: context.limits.max_body, until: None };
+    let request = outgoing(request, &permit, path, upload)?;
     let signing = SigningTarget {
         authority: at.authority(scheme),
         region: target.region,
@@ -143,6 +145,16 @@ pub async fn bedrock(
 }
 
 impl BedrockRoute {
+    /// Whether one of its requests would go there.
+    #[must_use]
+    pub fn leads_to(&self, at: &HostPort) -> bool {
+        // A path for each of the two hosts that it knows.
+        let targets =
+            ["/async-invoke", "/foundation-models"].map(|path| self.aws.bedrock_target(path));
+        let mut hosts = targets.iter().flatten().filter_map(|target| self.destination(target).ok());
+        hosts.any(|(_scheme, host)| host == *at)
+    }
+
     fn destination(&self, target: &BedrockTarget) -> Result<(Scheme, HostPort), Refusal> {
         if let Some(base) = &self.endpoint {
             return Ok((base.scheme, base.host_port.clone()));

@@ -24,7 +24,9 @@ use crate::audit::Sinks;
 use crate::audit::writer::AuditWriter;
 use crate::cli::{ListenArgs, ServeArgs};
 use crate::config::{ConfigError, Settings, Sources};
-use crate::context::{Context, Limits};
+use crate::context::Context;
+use crate::limits::Limits;
+use crate::limits::rate::HostRate;
 use crate::metrics::Metrics;
 use crate::policy::Mode;
 use crate::policy::live::LivePolicy;
@@ -120,6 +122,9 @@ fn check_listeners(args: &ListenArgs) -> Result<(), StartError> {
     }
 }
 
+/// Connections beyond the limit that are answered at a time.
+const TURNED_AWAY: usize = 64;
+
 /// Everything that is read or bound before the runtime starts.
 struct Prepared {
     settings: Settings,
@@ -171,18 +176,18 @@ impl Prepared {
         let context = Arc::new(plan.context(args)?);
         tend_pool(&context);
         context.drain.spawn_background(reload.watch(Arc::clone(&context)));
-        serve_workspaces(self.workspace, &context, args)?;
+        serve_workspaces(self.workspace, &context)?;
         let management = Management {
             token: self.token,
             rules_needed: args.listeners.rules_needed(),
             hosts: OwnNames::new(args.listeners.admin_host.clone()),
-            header_timeout: args.limits.header_timeout,
+            header_timeout: context.limits.header_timeout,
         };
         // Probes are answered until the last workspace is done, so that they see the drain.
         let (admin_trigger, admin_drain) = drain::channel();
         management::start(self.admin, &context, management, &admin_drain)?;
         announce(&context);
-        trigger.stop_on(&mut signals, args.limits.drain_timeout).await;
+        trigger.stop_on(&mut signals, context.limits.drain_timeout).await;
         admin_trigger.start();
         admin_trigger.cut();
         admin_trigger.finished().await;
@@ -247,10 +252,11 @@ struct Plan {
 
 impl Plan {
     fn context(self, args: &ServeArgs) -> Result<Context, StartError> {
+        let limits = Limits::of(args.limits.or(self.settings.limits));
         let resolver = Resolver::new(ResolverOptions {
             servers: args.upstream.dns_server.clone(),
             hosts: self.settings.hosts,
-            timeout: args.limits.dns_timeout,
+            timeout: limits.dns_timeout,
         })?;
         let routes = self.aws.as_ref().map(AwsPlan::routes).unwrap_or_default();
         let start = |plan: AwsPlan| plan.start(self.tls.clone(), &resolver, &self.drain);
@@ -259,11 +265,11 @@ impl Plan {
             resolver,
             own: self.own,
             cluster: Cluster::from_environment(),
-            connect_timeout: args.limits.connect_timeout,
+            connect_timeout: limits.connect_timeout,
         };
         let plain_http =
             args.upstream.allow_plain_http_rules || self.settings.allow_plain_http_rules;
-        let tunnels = args.limits.max_tunnels.min(Semaphore::MAX_PERMITS);
+        let tunnels = limits.max_tunnels.min(Semaphore::MAX_PERMITS);
         Ok(Context {
             policy: LivePolicy::new(self.settings.policy),
             routes,
@@ -271,11 +277,8 @@ impl Plan {
             rules: RuleStore::new(rule_limits(plain_http)),
             bedrock,
             sinks: self.sinks,
-            limits: Limits {
-                idle_timeout: args.limits.idle_timeout,
-                hello_timeout: args.limits.hello_timeout,
-                header_timeout: args.limits.header_timeout,
-            },
+            limits,
+            host_rate: limits.host_rate.map(HostRate::new),
             tunnels: Arc::new(Semaphore::new(tunnels)),
             drain: self.drain,
         })
@@ -290,18 +293,18 @@ fn rule_limits(plain_http: bool) -> RuleLimits {
 fn serve_workspaces(
     listeners: Vec<BoundListener>,
     context: &Arc<Context>,
-    args: &ServeArgs,
 ) -> Result<(), StartError> {
-    let (refused, header_timeout) = (Arc::clone(context), args.limits.header_timeout);
-    let options = ServeOptions::new(args.limits.max_connections, header_timeout)
+    let (refused, limits) = (Arc::clone(context), context.limits);
+    let options = ServeOptions::new(limits.max_connections, limits.header_timeout)
+        .turning_away(TURNED_AWAY)
         .on_malformed(move |peer, what| service::malformed(&refused, peer, what));
     for listener in listeners {
         let listener = listener.into_async().map_err(StartError::Runtime)?;
         tracing::info!(address = %listener.address(), "listening for workspaces");
         let context = Arc::clone(context);
         let drain = context.drain.clone();
-        let serve_one = move |stream, peer| {
-            service::connection(Arc::clone(&context), stream, peer, header_timeout)
+        let serve_one = move |stream, peer, welcome| {
+            service::connection(Arc::clone(&context), (stream, peer), welcome)
         };
         drain.spawn(serve_each(listener, options.clone(), drain.clone(), serve_one));
     }

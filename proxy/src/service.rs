@@ -7,9 +7,10 @@ use std::time::Duration;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use workspace_common::body::Body;
-use workspace_common::serve::{Malformed, serve_connection};
+use workspace_common::serve::{HeadLimits, Malformed, Welcome, serve_connection};
 use workspace_common::stream::{Peer, Stream};
 
 use crate::answer::Reply;
@@ -18,6 +19,7 @@ use crate::aws;
 use crate::classify::{Target, classify, classify_inside};
 use crate::context::Context;
 use crate::forward;
+use crate::host::HostPort;
 use crate::policy::Permit;
 use crate::refusal::Refusal;
 use crate::reverse;
@@ -33,12 +35,34 @@ enum Served {
 /// A refusal and the form in which the client understands it.
 struct Refused {
     refusal: Refusal,
-    render: fn(Refusal) -> Response<Body>,
+    form: Form,
+}
+
+enum Form {
+    /// A problem document.
+    Problem,
+    /// The same, which names the path of the route to use.
+    Route(String),
+    /// What AWS SDKs read.
+    Aws,
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, render: Refusal::response }
+        Self { refusal, form: Form::Problem }
+    }
+}
+
+impl Refused {
+    fn response(&self) -> Response<Body> {
+        match &self.form {
+            Form::Problem => self.refusal.response(),
+            Form::Route(path) => {
+                let detail = self.refusal.detail();
+                self.refusal.response_saying(&format!("{detail} It is {path}."))
+            }
+            Form::Aws => aws::denial::response(self.refusal),
+        }
     }
 }
 
@@ -46,22 +70,65 @@ impl From<Refusal> for Refused {
 /// were no request.
 pub async fn connection(
     context: Arc<Context>,
-    stream: Stream,
-    peer: Peer,
-    header_timeout: Duration,
+    (stream, peer): (Stream, Peer),
+    welcome: Welcome,
 ) -> Option<Malformed> {
-    let stream = Strict::new(stream);
+    let _open = OpenConnection::of(&context);
+    let limits = head_limits(&context, welcome);
+    let stream = Strict::new(stream, limits);
     let (verdict, drain) = (stream.verdict(), context.drain.clone());
     let handler = move |request: Request<Incoming>| {
         let (context, verdict) = (Arc::clone(&context), verdict.clone());
         async move {
-            match verdict.of(request.method()) {
-                Some((refusal, method)) => refuse_head(&context, peer, refusal, method),
-                None => handle(context, request, peer).await,
+            match (verdict.of(request.method()), welcome) {
+                (Some((refusal, method)), _) => refuse_head(&context, peer, refusal, method),
+                // Boxed: the library keeps room for this as long as the connection lives.
+                (None, Welcome::Served) => Box::pin(handle(context, request, peer)).await,
+                (None, Welcome::TurnedAway) => {
+                    let method = request.method().as_str();
+                    refuse_head(&context, peer, Refusal::TooManyConnections, method)
+                }
             }
         }
     };
-    serve_connection(stream, header_timeout, drain, handler).await
+    serve_connection(stream, behind_strict(limits), drain, handler).await
+}
+
+/// How long a connection that is turned away may take to ask for something.
+const TURNED_AWAY: Duration = Duration::from_secs(5);
+
+/// What a request head may take.
+#[must_use]
+pub fn head_limits(context: &Context, welcome: Welcome) -> HeadLimits {
+    let limits = context.limits;
+    let timeout = match welcome {
+        Welcome::Served => limits.header_timeout,
+        Welcome::TurnedAway => limits.header_timeout.min(TURNED_AWAY),
+    };
+    HeadLimits { timeout, size: limits.max_head }
+}
+
+/// [`Strict`] keeps the time of a head from its first byte on, and answers. The library keeps that of
+/// an idle connection, and closes: it must not come first, when the byte has come late.
+const fn behind_strict(limits: HeadLimits) -> HeadLimits {
+    HeadLimits { timeout: limits.timeout.saturating_mul(2), ..limits }
+}
+
+/// Counts an open connection of a workspace, for as long as it is not a tunnel.
+struct OpenConnection(IntGauge);
+
+impl OpenConnection {
+    fn of(context: &Context) -> Self {
+        let gauge = context.sinks.metrics.connections_active.clone();
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// Serves what is said in a tunnel that carries HTTP in clear: request by request, each checked, and
@@ -72,7 +139,7 @@ where
 {
     let Inside { client, permit, peer } = inside;
     let (verdict, drain) = (client.verdict(), context.drain.clone());
-    let header_timeout = context.limits.header_timeout;
+    let limits = behind_strict(head_limits(&context, Welcome::Served));
     let handler = move |request: Request<Incoming>| {
         let (context, verdict, permit) =
             (Arc::clone(&context), verdict.clone(), Arc::clone(&permit));
@@ -90,7 +157,7 @@ where
         }
     };
     // What was no request has been refused by `Strict`; the rest is a connection that broke.
-    let _malformed = serve_connection(client, header_timeout, drain, handler).await;
+    let _malformed = serve_connection(client, limits, drain, handler).await;
 }
 
 /// The inside of a tunnel.
@@ -165,7 +232,7 @@ fn conclude(
         },
         Err(refused) => {
             audit.refused(refused.refusal);
-            (refused.render)(refused.refusal)
+            refused.response()
         }
     }
 }
@@ -195,15 +262,22 @@ async fn serve(
     }
     let reply = match target {
         Target::Connect(at) => {
-            return Ok(Served::Tunnel(
-                tunnel::prepare(context, &at, (request, peer), audit).await?,
-            ));
+            let tunnel = tunnel::prepare(context, &at, (request, peer), audit).await;
+            return tunnel
+                .map(Served::Tunnel)
+                .map_err(|refusal| tunnel_refused(context, &at, refusal));
         }
         Target::Forward(target) => forward::serve(context, &target, request, audit).await?,
         Target::Mcp(path) => reverse::mcp(context, &path, request, audit).await?,
         Target::Bedrock(path) => reverse::bedrock(context, &path, request, audit)
             .await
-            .map_err(|refusal| Refused { refusal, render: aws::denial::response })?,
+            .map_err(|refusal| Refused { refusal, form: Form::Aws })?,
     };
     Ok(Served::Reply(Box::new(reply)))
+}
+
+/// The route that would serve is the client's own, so its name gives nothing away.
+fn tunnel_refused(context: &Context, at: &HostPort, refusal: Refusal) -> Refused {
+    let route = if refusal == Refusal::UseRoute { context.route_to(at) } else { None };
+    Refused { refusal, form: route.map_or(Form::Problem, Form::Route) }
 }

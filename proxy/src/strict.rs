@@ -9,9 +9,11 @@
 //! wish for a WebSocket nothing is looked at any more; a wish that is not granted ends the connection
 //! ([`crate::service`]), so that nothing unchecked is ever read as a request.
 
+pub mod answers;
 pub mod chunks;
 pub mod head;
 
+use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -20,6 +22,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::Method;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+use workspace_common::serve::HeadLimits;
 
 use crate::refusal::Refusal;
 use crate::strict::chunks::{Chunks, Progress};
@@ -65,6 +69,9 @@ pub struct Strict<S> {
     /// Bytes of `held` in which the end of a head has been looked for.
     searched: usize,
     verdict: Verdict,
+    limits: HeadLimits,
+    /// Runs while a head has begun and not ended, and from the start of the connection.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug)]
@@ -83,7 +90,7 @@ enum State {
 impl<S> Strict<S> {
     /// Wraps a fresh connection.
     #[must_use]
-    pub fn new(inner: S) -> Self {
+    pub fn new(inner: S, limits: HeadLimits) -> Self {
         Self {
             inner,
             state: State::First,
@@ -91,13 +98,15 @@ impl<S> Strict<S> {
             released: 0,
             searched: 0,
             verdict: Verdict::default(),
+            limits,
+            timer: None,
         }
     }
 
     /// Wraps a connection of which some bytes have been read already.
     #[must_use]
-    pub fn resuming(inner: S, early: Bytes) -> Self {
-        Self { held: BytesMut::from(early), ..Self::new(inner) }
+    pub fn resuming(inner: S, early: Bytes, limits: HeadLimits) -> Self {
+        Self { held: BytesMut::from(early), ..Self::new(inner, limits) }
     }
 
     /// What is said about a head that was refused.
@@ -136,7 +145,7 @@ impl<S> Strict<S> {
             self.held.advance(2);
             self.searched = 0;
         }
-        let found = head::find_end(&self.held, self.searched);
+        let found = head::find_end(&self.held, self.searched, self.limits.size);
         self.searched = self.held.len();
         let checked = match found {
             Ok(None) => return false,
@@ -153,6 +162,7 @@ impl<S> Strict<S> {
             Err(refusal) => self.refuse(refusal),
         }
         self.searched = 0;
+        self.timer = None;
         true
     }
 
@@ -211,13 +221,31 @@ impl<S: AsyncRead + Unpin> Strict<S> {
         }
     }
 
-    /// Reads more of a head. True at the end of the stream.
+    /// Reads more of a head, or refuses one that takes too long. True at the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut space = [0; STEP];
         let mut space = ReadBuf::new(&mut space);
-        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut space))?;
+        if Pin::new(&mut self.inner).poll_read(cx, &mut space)?.is_pending() {
+            ready!(self.poll_overdue(cx));
+            if self.held.is_empty() {
+                return Poll::Ready(Ok(true));
+            }
+            self.refuse(Refusal::HeaderTimeout);
+            return Poll::Ready(Ok(false));
+        }
         self.held.extend_from_slice(space.filled());
         Poll::Ready(Ok(space.filled().is_empty()))
+    }
+
+    /// Ready when a head began long ago and has not ended, or the first one does not begin. Between
+    /// two heads the client may be waiting for an answer.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if matches!(self.state, State::Head) && self.held.is_empty() {
+            return Poll::Pending;
+        }
+        let patience = self.limits.timeout;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        timer.as_mut().poll(cx)
     }
 
     /// Reads a part of a body to where it is wanted. What follows the body is held back.

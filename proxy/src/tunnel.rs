@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use workspace_common::body::{self, Body};
+use workspace_common::serve::Welcome;
 use workspace_common::stream::{Peer, Stream};
 
 use crate::answer::Terms;
@@ -26,7 +27,7 @@ use crate::audit::{Audit, Outcome};
 use crate::context::Context;
 use crate::host::HostPort;
 use crate::policy::tunnel::{Content, is_allowed};
-use crate::policy::{self, Access, HTTP_PORT, Permit, Question};
+use crate::policy::{self, HTTP_PORT, Permit, Question};
 use crate::refusal::Refusal;
 use crate::relay::relay;
 use crate::service::{self, Inside};
@@ -54,9 +55,10 @@ pub async fn prepare(
     (request, peer): (Request<Incoming>, Peer),
     audit: &mut Audit,
 ) -> Result<Tunnel, Refusal> {
-    let question = Question { at, access: Access::Tunnel, request: None };
+    let question = Question::tunnel(at).beside_route(context.route_to(at).is_some());
     let permit = policy::decide(&context.policy.current(), &question)?;
     audit.permitted(&permit);
+    context.admit(&permit)?;
     let slot = context.tunnel_slot()?;
     let upstream = open_tunnel(&context.exchanger, &permit, audit).await?;
     Ok(Tunnel { upstream, client: hyper::upgrade::on(request), slot, permit, peer })
@@ -151,7 +153,8 @@ impl Session {
         let at = self.permit.at();
         let policy = self.context.policy.current();
         hello::judge(hello, &at.host, self.permit.tunnel(), |named| {
-            is_allowed(&policy, named, at.port)
+            let there = HostPort { host: named.clone(), port: at.port };
+            self.context.route_to(&there).is_none() && is_allowed(&policy, &there)
         })
     }
 
@@ -162,7 +165,8 @@ impl Session {
         if let Err(refusal) = self.context.exchanger.adopt(&self.permit, self.upstream).await {
             return audit.refused(refusal);
         }
-        let client = Strict::resuming(client, early);
+        let limits = service::head_limits(&self.context, Welcome::Served);
+        let client = Strict::resuming(client, early, limits);
         let inside = Inside { client, permit: Arc::new(self.permit), peer: self.peer };
         service::inside(self.context, inside).await;
         audit.finish(Outcome::Completed);

@@ -8,7 +8,7 @@ use workspace_fuzz::Corpus;
 use workspace_proxy::classify::{EncodedSlash, Routes, Target, check_path, classify};
 use workspace_proxy::config::{Settings, Sources};
 use workspace_proxy::host::{Host, HostPort};
-use workspace_proxy::policy::{Access, Question, decide};
+use workspace_proxy::policy::{Question, decide};
 use workspace_proxy::rules::path;
 
 /// Inputs for each target: about two seconds for all of them.
@@ -100,8 +100,7 @@ fn policy_files() {
     run("policy", |input| {
         let Ok(settings) = Settings::compile(&Sources::default(), Some(input)) else { return };
         for at in &asked {
-            let question = Question { at, access: Access::Tunnel, request: None };
-            let Ok(permit) = decide(&settings.policy, &question) else { continue };
+            let Ok(permit) = decide(&settings.policy, &Question::tunnel(at)) else { continue };
             // What passes was named: no mutation turns a narrow rule into one for everything.
             let report = permit.would_deny().is_some();
             let owner = at.host.to_string();

@@ -246,3 +246,23 @@ fn credentials_in_the_environment_alone_open_no_route() -> Result<()> {
     assert_eq!(invoke(&proxy, &format!("/bedrock{MODEL}"))?.status(), 404);
     Ok(())
 }
+
+#[test]
+fn there_is_no_tunnel_to_the_hosts_that_the_route_signs_for() -> Result<()> {
+    // Inside it, requests could be signed with keys that the workspace brought along.
+    let setup = Setup::new()?
+        .args(&["--allow", "**.amazonaws.com", "--aws-region", REGION])
+        .env("AWS_ACCESS_KEY_ID", "AKIASTATICKEY")
+        .env("AWS_SECRET_ACCESS_KEY", "static-secret");
+    let proxy = setup.start()?;
+    for name in ["bedrock-runtime", "bedrock", "BEDROCK-runtime"] {
+        let target = format!("{name}.{REGION}.amazonaws.com:443");
+        let mut connection = proxy.connect()?;
+        let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+        connection.send(request.as_bytes())?;
+        let answer = connection.read_response("CONNECT")?;
+        assert_eq!(answer.header("x-proxy-error"), Some("use_route"), "{target}");
+        ensure!(answer.text().contains("/bedrock"), "{}", answer.text());
+    }
+    Ok(())
+}

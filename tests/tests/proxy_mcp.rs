@@ -1,8 +1,14 @@
 //! `/mcp/{server}`: the official MCP SDK on both ends, the credential added in between.
 
-use std::{fs, io::Write, path::Path, process::Command};
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    process::Command,
+    sync::{Mutex, mpsc},
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use workspace_tests::{
     agent::{self, text},
@@ -280,5 +286,64 @@ fn an_upstream_with_a_certificate_of_nobody_we_trust_is_refused() -> Result<()> 
     let answer = proxy.client().get("/mcp/peer/x")?;
     assert_eq!((answer.status(), answer.header("x-proxy-error")), (502, Some("tls_failed")));
     ensure!(server.record().is_empty(), "the upstream saw a request");
+    Ok(())
+}
+
+#[test]
+fn events_pass_one_by_one_on_a_route() -> Result<()> {
+    let (next, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let origin = Origin::start(move |_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")?;
+        for number in 0..3 {
+            stream.write_all(format!("data: {number}\n\n").as_bytes())?;
+            // The next event is not even made before the client has this one.
+            if wait.lock().expect("no panic").recv().is_err() {
+                break;
+            }
+        }
+        Ok(())
+    })?;
+    let setup = Setup::new()?.local_host("events.test", origin.port());
+    let proxy = setup.args(&["--allow-plain-http-rules"]).start()?;
+    let base = format!("http://events.test:{}/v1", origin.port());
+    let headers = json!({ "Authorization": SECRET });
+    proxy.admin.json(
+        "PUT",
+        "/rules",
+        &json!({ "e": { "real_base_url": base, "headers": headers } }),
+    )?;
+    let mut connection = proxy.connect()?;
+    connection.send(b"GET /mcp/e/events HTTP/1.1\r\nHost: evil.test\r\n\r\n")?;
+    assert_eq!(connection.read_head()?.header("content-type"), Some("text/event-stream"));
+    for number in 0..3 {
+        let event = connection.read_chunk()?.context("the stream ended")?;
+        assert_eq!(String::from_utf8(event)?, format!("data: {number}\n\n"));
+        next.send(())?;
+    }
+    let seen = &origin.received()[0];
+    assert_eq!(seen.header("host"), format!("events.test:{}", origin.port()));
+    assert_eq!(
+        (seen.line.as_str(), seen.header("authorization")),
+        ("GET /v1/events HTTP/1.1", SECRET)
+    );
+    Ok(())
+}
+
+#[test]
+fn explain_knows_that_a_tunnel_beside_a_route_is_refused() -> Result<()> {
+    let proxy = Setup::new()?.args(&["--allow", "api.test,other.test"]).start()?;
+    let rule =
+        json!({ "real_base_url": "https://api.test", "headers": { "Authorization": SECRET } });
+    proxy.admin.json("PUT", "/rules", &json!({ "api": rule }))?;
+    for (method, url, code) in [
+        ("CONNECT", "api.test:443", json!("use_route")),
+        ("CONNECT", "other.test:443", Value::Null),
+        ("GET", "https://api.test/", Value::Null),
+    ] {
+        let question = json!({ "method": method, "url": url });
+        let answer = proxy.admin.json("POST", "/explain", &question)?;
+        assert_eq!(answer["code"], code, "{method} {url}: {answer}");
+    }
     Ok(())
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use workspace_tests::{
     agent::{Agent, Setup},
     http::Connection,
-    origin::Origin,
+    origin::{Origin, tcp_server},
     process::Daemon,
     proxy,
     wait::eventually,
@@ -150,5 +150,40 @@ fn a_proxy_cuts_what_outlasts_its_grace() -> Result<()> {
     proxy.daemon.signal(Signal::TERM)?;
     proxy.daemon.wait()?;
     assert_eq!(proxy.audit().len(), 1, "{}", proxy.daemon.output());
+    Ok(())
+}
+
+#[test]
+fn a_second_signal_cuts_the_streams_and_tunnels_of_a_proxy_at_once() -> Result<()> {
+    let origin = Origin::start(|_, stream| {
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 0\n\n")?;
+        std::io::Read::read(stream, &mut [0]).map(drop)
+    })?;
+    let raw = tcp_server(|mut stream| std::io::Read::read(&mut stream, &mut [0]).map(drop))?;
+    let setup = proxy::Setup::new()?
+        .allow_local("endless.test", origin.port())
+        .allow_raw("raw.test", raw.port());
+    let mut proxy = setup.args(&["--drain-timeout", "1h"]).start()?;
+    let host = format!("endless.test:{}", origin.port());
+    let mut stream = proxy.connect()?;
+    let client = proxy.client().with("host", &host);
+    stream.send(&client.request("GET", &format!("http://{host}/"), b""))?;
+    assert_eq!(stream.read_head()?.status, 200);
+    let mut tunnel = proxy.connect()?;
+    let target = format!("raw.test:{}", raw.port());
+    tunnel.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes())?;
+    assert_eq!(tunnel.read_head()?.status, 200);
+    proxy.daemon.signal(Signal::TERM)?;
+    // Two signals that are both pending are one; the first has to be taken first.
+    eventually("the proxy drains", || {
+        proxy.admin.get("/readyz").ok().filter(|answer| answer.status() == 503)
+    })?;
+    ensure!(proxy.audit().iter().all(|line| line["close_reason"] != "proxy_stopped"), "cut early");
+    proxy.daemon.signal(Signal::TERM)?;
+    ensure!(proxy.daemon.wait()?.success(), "{}", proxy.daemon.output());
+    for mode in ["forward", "connect"] {
+        proxy.audited(|line| line["mode"] == mode && line["close_reason"] == "proxy_stopped")?;
+    }
     Ok(())
 }

@@ -17,8 +17,8 @@ use crate::config::wire::{AllowWire, DenyWire, ExceptionWire, PolicyWire, Scheme
 use crate::host::{Host, Scheme};
 use crate::policy::pattern::HostPattern;
 use crate::policy::place::Place;
-use crate::policy::tunnel::TunnelTerms;
-use crate::policy::{Access, AllowRule, DenyRule, PolicyParts, PrivateException};
+use crate::policy::tunnel::{PastRoutes, TunnelTerms};
+use crate::policy::{Access, AllowRule, DenyRule, PolicyParts, PrivateException, Written};
 use crate::rules::path::PathGlobs;
 
 /// How a plain name of a list is read.
@@ -99,15 +99,14 @@ impl Compiler {
                 Reading::Predecessor => parsed.as_predecessor(),
             };
             let pattern = parsed.pattern.narrow().map_err(|e| entry.error(e))?;
-            let rule = AllowRule {
-                label: text.into(),
-                place: entry.place,
+            let terms = AllowRule {
                 ports: parsed.ports,
                 access: ALL_ACCESS.to_vec(),
                 methods: None,
                 paths: None,
                 tunnel: TunnelTerms::default(),
             };
+            let rule = Written { label: text.into(), place: entry.place, terms };
             self.parts.allow.push((pattern, rule));
         }
         Ok(())
@@ -143,6 +142,10 @@ impl Entry<'_> {
         }
     }
 
+    fn written<T>(&self, terms: T) -> Written<T> {
+        Written { label: self.text.into(), place: self.place.clone(), terms }
+    }
+
     fn pattern(&self) -> Result<HostPattern, ConfigError> {
         self.text.parse().map_err(|e| self.error(e))
     }
@@ -168,7 +171,7 @@ impl Entry<'_> {
 fn allow_rule(
     entry: &Entry<'_>,
     wire: &AllowWire,
-) -> Result<(HostPattern, AllowRule), ConfigError> {
+) -> Result<(HostPattern, Written<AllowRule>), ConfigError> {
     let pattern = entry.pattern()?.narrow().map_err(|e| entry.error(e))?;
     let limited = wire.methods.is_some() || wire.paths.is_some();
     let access = access(entry, wire.schemes.as_deref(), limited)?;
@@ -177,15 +180,16 @@ fn allow_rule(
         None => default_ports(wire.schemes.as_deref()),
     };
     let rule = AllowRule {
-        label: entry.text.into(),
-        place: entry.place.clone(),
         ports,
         access,
         methods: wire.methods.as_deref().map(|m| methods(entry, m)).transpose()?,
         paths: wire.paths.as_deref().map(|p| paths(entry, p)).transpose()?,
         tunnel: tunnel_terms(entry, wire)?,
     };
-    Ok((pattern, rule))
+    if wire.tunnel.is_some() && !rule.access.contains(&Access::Tunnel) {
+        return Err(entry.error("`tunnel` is about tunnels, which this rule does not allow"));
+    }
+    Ok((pattern, entry.written(rule)))
 }
 
 /// What is not looked at has no server name to compare.
@@ -195,7 +199,11 @@ fn tunnel_terms(entry: &Entry<'_>, wire: &AllowWire) -> Result<TunnelTerms, Conf
         return Err(entry.error("`tls: none` looks at nothing, so `sni` cannot be asked for"));
     }
     let names = names.unwrap_or_default().names();
-    Ok(TunnelTerms { content: content.content(), names, ..TunnelTerms::default() })
+    let past_routes = match wire.tunnel {
+        Some(true) => PastRoutes::Allowed,
+        Some(false) | None => PastRoutes::Refused,
+    };
+    Ok(TunnelTerms { content: content.content(), names, past_routes, ..TunnelTerms::default() })
 }
 
 /// All ways by default; without tunnels where method or path are limited, because a tunnel hides
@@ -248,28 +256,30 @@ fn paths(entry: &Entry<'_>, texts: &[String]) -> Result<PathGlobs, ConfigError> 
     })
 }
 
-fn deny_rule(entry: &Entry<'_>, wire: &DenyWire) -> Result<(HostPattern, DenyRule), ConfigError> {
+fn deny_rule(
+    entry: &Entry<'_>,
+    wire: &DenyWire,
+) -> Result<(HostPattern, Written<DenyRule>), ConfigError> {
     let ports = wire.ports.as_deref().map(|p| entry.ports(p)).transpose()?;
     if wire.schemes.as_ref().is_some_and(Vec::is_empty) {
         return Err(entry.error("`schemes` is empty"));
     }
     let access = |schemes: &Vec<SchemeWire>| schemes.iter().map(|scheme| scheme.access()).collect();
     let rule = DenyRule {
-        label: entry.text.into(),
-        place: entry.place.clone(),
         ports,
         access: wire.schemes.as_ref().map(access),
         methods: wire.methods.as_deref().map(|m| methods(entry, m)).transpose()?,
         paths: wire.paths.as_deref().map(|p| paths(entry, p)).transpose()?,
     };
-    Ok((entry.pattern()?, rule))
+    Ok((entry.pattern()?, entry.written(rule)))
 }
 
 fn exception(
     entry: &Entry<'_>,
     wire: &ExceptionWire,
-) -> Result<(HostPattern, PrivateException), ConfigError> {
+) -> Result<(HostPattern, Written<PrivateException>), ConfigError> {
     let ports = wire.ports.as_deref().map(|p| entry.ports(p)).transpose()?;
     let pattern = entry.pattern()?.narrow().map_err(|e| entry.error(e))?;
-    Ok((pattern, PrivateException::new(entry.cidr(&wire.cidr)?, ports)))
+    let rule = PrivateException::new(entry.cidr(&wire.cidr)?, ports);
+    Ok((pattern, entry.written(rule)))
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::compile::Compiler;
 use crate::host::HostPort;
-use crate::policy::{Access, Mode, Question, decide};
+use crate::policy::{Mode, Question, decide};
 use crate::refusal::Refusal;
 
 fn compile(yaml: &str) -> Result<Compiler, ConfigError> {
@@ -16,7 +16,7 @@ fn compile(yaml: &str) -> Result<Compiler, ConfigError> {
 
 fn tunnel(policy: &Policy, authority: &str) -> Result<(), Refusal> {
     let at = HostPort::parse_authority(authority, None)?;
-    decide(policy, &Question { at: &at, access: Access::Tunnel, request: None }).map(|_| ())
+    decide(policy, &Question::tunnel(&at)).map(|_| ())
 }
 
 fn whitelist(list: &str) -> Sources {
@@ -92,6 +92,10 @@ fn a_bad_file_is_refused_with_the_entry_named() {
         (
             "version: 1\negress: { allow: [{ host: a.example, paths: [/x], schemes: [tunnel] }] }",
             "tunnel hides",
+        ),
+        (
+            "version: 1\negress: { allow: [{ host: a.example, schemes: [https], tunnel: true }] }",
+            "does not allow",
         ),
         (
             "version: 1\negress: { private_exceptions: [{ host: a.example, cidr: 10.0.0.0/99 }] }",

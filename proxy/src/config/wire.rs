@@ -9,6 +9,7 @@ use serde_saphyr::Spanned;
 
 use crate::config::wire::tunnel::{EchWire, SniWire, TlsWire};
 use crate::host::Scheme;
+use crate::limits::LimitArgs;
 use crate::policy::{Access, Mode};
 
 /// The whole file. An empty file is an empty policy, which denies everything.
@@ -30,6 +31,9 @@ pub struct PolicyWire {
     /// Bounds on what rules documents may ask for.
     #[serde(default)]
     pub rules: RulesWire,
+    /// Limits and times, where no flag says otherwise.
+    #[serde(default)]
+    pub limits: LimitArgs,
 }
 
 impl Default for PolicyWire {
@@ -40,6 +44,7 @@ impl Default for PolicyWire {
             hosts: BTreeMap::new(),
             bedrock: None,
             rules: RulesWire::default(),
+            limits: LimitArgs::default(),
         }
     }
 }
@@ -102,6 +107,8 @@ pub struct AllowWire {
     pub tls: Option<TlsWire>,
     /// Which server names its TLS handshake may have.
     pub sni: Option<SniWire>,
+    /// Whether tunnels are allowed although a reverse route with a credential leads there.
+    pub tunnel: Option<bool>,
 }
 
 /// A way of access.

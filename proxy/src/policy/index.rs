@@ -1,29 +1,72 @@
 //! Finds the rules for a host by hashing its suffixes.
 //!
-//! The cost of a look-up is one hash per label of the host, however many rules there are.
+//! The cost of a look-up is one pass over the host, however many rules there are. Lists of
+//! hundreds of thousands of names are in use, so a rule takes little room: the patterns stand one
+//! behind the other in one text, and the rules of one name are a chain through the list of rules.
 
-use std::collections::HashMap;
+mod names;
+
+use std::iter::successors;
 use std::net::IpAddr;
-use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::host::Host;
+use crate::policy::index::names::Names;
 use crate::policy::pattern::HostPattern;
 use crate::policy::ranges::RangeMap;
 
 /// Rules by host pattern.
 #[derive(Debug)]
 pub struct HostIndex<T> {
-    rules: Vec<T>,
-    names: HashMap<Arc<str>, Slot>,
-    addresses: HashMap<IpAddr, Vec<usize>>,
-    ranges: RangeMap<usize>,
+    rules: Vec<Stored<T>>,
+    /// All patterns in canonical form.
+    text: String,
+    names: Names,
+    ranges: RangeMap<u32>,
 }
 
-/// The rules that hang on one name.
-#[derive(Debug, Default)]
-struct Slot {
-    at: Vec<usize>,
-    below: Vec<usize>,
+/// A rule with its pattern. Positions fit into 32 bits: a policy has a bounded size.
+#[derive(Debug)]
+struct Stored<T> {
+    rule: T,
+    start: u32,
+    length: u16,
+    reach: Reach,
+    /// The next rule on the same name or range.
+    next: Option<Link>,
+}
+
+/// The position of a rule; not zero, so that its absence costs nothing.
+type Link = std::num::NonZeroU32;
+
+/// Which hosts a rule on a name takes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// The name, or the addresses of the range.
+    Itself,
+    Below,
+    Both,
+}
+
+impl Reach {
+    /// Bytes before the name in the pattern: nothing, `*.`, `**.`.
+    const fn prefix(self) -> usize {
+        match self {
+            Self::Itself => 0,
+            Self::Below => 2,
+            Self::Both => 3,
+        }
+    }
+}
+
+/// A rule that was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Hit<'a, T> {
+    /// The rule.
+    pub rule: &'a T,
+    /// Its pattern.
+    pub pattern: &'a str,
 }
 
 impl<T> Default for HostIndex<T> {
@@ -33,18 +76,20 @@ impl<T> Default for HostIndex<T> {
 }
 
 impl<T> HostIndex<T> {
-    /// Indexes the rules.
+    /// Indexes the rules. Those on one name are found in the order in which they stand here.
     #[must_use]
     pub fn new(entries: Vec<(HostPattern, T)>) -> Self {
         let mut index = Self {
             rules: Vec::with_capacity(entries.len()),
-            names: HashMap::with_capacity(entries.len()),
-            addresses: HashMap::new(),
+            text: String::new(),
+            names: Names::with_room_for(entries.len()),
             ranges: RangeMap::default(),
         };
-        for (pattern, rule) in entries {
+        // A rule goes to the front of its chain, so the last one has to come first.
+        for (pattern, rule) in entries.into_iter().rev() {
             index.insert(&pattern, rule);
         }
+        index.text.shrink_to_fit();
         index
     }
 
@@ -64,10 +109,13 @@ impl<T> HostIndex<T> {
     pub fn matching<'a, 'h>(
         &'a self,
         host: &'h Host,
-    ) -> impl Iterator<Item = &'a T> + use<'a, 'h, T> {
-        let by_name = host.name().into_iter().flat_map(|name| self.by_name(name));
+    ) -> impl Iterator<Item = Hit<'a, T>> + use<'a, 'h, T> {
+        // Most policies have no rule of one kind or another.
+        let name = host.name().filter(|_| !self.is_empty());
+        let names = name.into_iter();
+        let by_name = names.flat_map(|name| self.around(name, |reach| reach != Reach::Below));
         let by_address = host.ip().into_iter().flat_map(|ip| self.by_address(ip));
-        by_name.chain(by_address).filter_map(|at| self.rules.get(at))
+        by_name.chain(by_address).map(|stored| self.hit(stored))
     }
 
     /// The rules whose pattern takes in every host that this one does, itself included.
@@ -75,67 +123,104 @@ impl<T> HostIndex<T> {
         &'a self,
         pattern: &'a HostPattern,
     ) -> Box<dyn Iterator<Item = &'a T> + 'a> {
-        let found: Box<dyn Iterator<Item = usize>> = match pattern {
-            HostPattern::Exact(host) => return Box::new(self.matching(host)),
-            HostPattern::Range(net) => Box::new(self.ranges.covering(*net).copied()),
-            HostPattern::Below(base) => Box::new(self.below(base.name().unwrap_or_default())),
+        match pattern {
+            HostPattern::Exact(host) => Box::new(self.matching(host).map(|hit| hit.rule)),
+            HostPattern::Range(net) => {
+                let heads = self.ranges.covering(*net);
+                Box::new(heads.flat_map(|head| self.chain(Some(*head))).map(|stored| &stored.rule))
+            }
+            HostPattern::Below(base) => {
+                let name = base.name().unwrap_or_default();
+                let around = self.around(name, |reach| reach != Reach::Itself);
+                Box::new(around.map(|stored| &stored.rule))
+            }
             HostPattern::AtOrBelow(base) => {
                 let name = base.name().unwrap_or_default();
-                let itself = self.names.get(name).map_or(&[][..], |slot| &slot.at);
-                let above = self.below(name);
-                let both = move |at: &usize| {
-                    // Of the rules on the name itself, those that are only below it are too narrow.
-                    let own = self.names.get(name).is_some_and(|slot| slot.below.contains(at));
-                    !own || itself.contains(at)
-                };
-                Box::new(above.filter(both))
-            }
-        };
-        Box::new(found.filter_map(|at| self.rules.get(at)))
-    }
-
-    fn below<'a>(&'a self, name: &'a str) -> impl Iterator<Item = usize> + 'a {
-        let names = std::iter::once(name).chain(suffixes(name));
-        names.filter_map(|suffix| self.names.get(suffix)).flat_map(|slot| &slot.below).copied()
-    }
-
-    fn by_name<'a, 'h>(&'a self, name: &'h str) -> impl Iterator<Item = usize> + use<'a, 'h, T> {
-        let exact = self.names.get(name).into_iter().flat_map(|slot| &slot.at);
-        let above =
-            suffixes(name).filter_map(|suffix| self.names.get(suffix)).flat_map(|slot| &slot.below);
-        exact.chain(above).copied()
-    }
-
-    fn by_address(&self, ip: IpAddr) -> impl Iterator<Item = usize> {
-        let exact = self.addresses.get(&ip).into_iter().flatten().copied();
-        exact.chain(self.ranges.containing(ip).copied())
-    }
-
-    fn insert(&mut self, pattern: &HostPattern, rule: T) {
-        let at = self.rules.len();
-        self.rules.push(rule);
-        match pattern {
-            HostPattern::Range(net) => self.ranges.insert(*net, at),
-            HostPattern::Exact(host) => match host.ip() {
-                Some(ip) => self.addresses.entry(ip).or_default().push(at),
-                None => self.slot(host).at.push(at),
-            },
-            HostPattern::Below(base) => self.slot(base).below.push(at),
-            HostPattern::AtOrBelow(base) => {
-                let slot = self.slot(base);
-                slot.at.push(at);
-                slot.below.push(at);
+                // Of the rules on the name itself, those that are only below it are too narrow.
+                let around = self.around(name, |reach| reach == Reach::Both);
+                Box::new(around.map(|stored| &stored.rule))
             }
         }
     }
 
-    fn slot(&mut self, host: &Host) -> &mut Slot {
-        let name = host.name().unwrap_or_default();
-        self.names.entry(name.into()).or_default()
+    fn hit<'a>(&'a self, stored: &'a Stored<T>) -> Hit<'a, T> {
+        Hit { rule: &stored.rule, pattern: self.pattern(stored) }
+    }
+
+    fn pattern(&self, stored: &Stored<T>) -> &str {
+        let start = stored.start as usize;
+        self.text.get(start..start + usize::from(stored.length)).unwrap_or_default()
+    }
+
+    fn name(&self, at: u32) -> &str {
+        let stored = self.rules.get(at as usize);
+        stored.and_then(|stored| self.pattern(stored).get(stored.reach.prefix()..)).unwrap_or("")
+    }
+
+    /// The rules on a name that `reach` as wanted, and those on names above it that take it in, the
+    /// closest name first.
+    fn around<'a, R>(
+        &'a self,
+        name: &str,
+        reach: R,
+    ) -> impl Iterator<Item = &'a Stored<T>> + use<'a, T, R>
+    where
+        R: Fn(Reach) -> bool + 'a,
+    {
+        let known = self.names.known(name, |at| self.name(at));
+        let own = self.chain(known.itself).filter(move |stored| reach(stored.reach));
+        let above = known.above.into_iter().chain(known.farther.into_iter().rev());
+        let above = above.flat_map(|head| self.chain(Some(head)));
+        own.chain(above.filter(|stored| stored.reach != Reach::Itself))
+    }
+
+    fn by_address(&self, ip: IpAddr) -> impl Iterator<Item = &Stored<T>> {
+        self.ranges.containing(ip).flat_map(|head| self.chain(Some(*head)))
+    }
+
+    fn chain<'a>(&'a self, head: Option<u32>) -> impl Iterator<Item = &'a Stored<T>> + use<'a, T> {
+        let at = |at: u32| self.rules.get(at as usize);
+        successors(head.and_then(at), move |stored| at(stored.next?.get() - 1))
+    }
+
+    fn insert(&mut self, pattern: &HostPattern, rule: T) {
+        let at = position(self.rules.len());
+        let text = pattern.to_string();
+        let reach = match pattern {
+            HostPattern::Exact(_) | HostPattern::Range(_) => Reach::Itself,
+            HostPattern::Below(_) => Reach::Below,
+            HostPattern::AtOrBelow(_) => Reach::Both,
+        };
+        let start = position(self.text.len());
+        let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+        self.text.push_str(&text);
+        let before = match addresses(pattern) {
+            Some(net) => self.ranges.insert(net, at),
+            None => {
+                let name = text.get(reach.prefix()..).unwrap_or_default();
+                let before = self.names.find(name, |at| self.name(at));
+                self.names.replace(name, before, at);
+                before
+            }
+        };
+        let next = before.and_then(|at| Link::new(at + 1));
+        self.rules.push(Stored { rule, start, length, reach, next });
     }
 }
 
-/// `b.c` and `c` of `a.b.c`.
-fn suffixes(name: &str) -> impl Iterator<Item = &str> {
-    std::iter::successors(Some(name), |rest| rest.split_once('.').map(|(_, up)| up)).skip(1)
+/// The addresses that a pattern is about, if it is not about names.
+fn addresses(pattern: &HostPattern) -> Option<IpNet> {
+    match pattern {
+        HostPattern::Range(net) => Some(*net),
+        HostPattern::Exact(host) => host.ip().map(IpNet::from),
+        HostPattern::Below(_) | HostPattern::AtOrBelow(_) => None,
+    }
 }
+
+/// A policy file is far too small for a position beyond.
+fn position(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

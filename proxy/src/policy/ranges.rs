@@ -8,10 +8,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// Values by address range.
+/// A value for each of some address ranges.
 #[derive(Clone, Debug)]
 pub struct RangeMap<T> {
-    values: HashMap<IpNet, Vec<T>>,
+    values: HashMap<IpNet, T>,
     lengths_v4: BTreeSet<u8>,
     lengths_v6: BTreeSet<u8>,
 }
@@ -23,14 +23,14 @@ impl<T> Default for RangeMap<T> {
 }
 
 impl<T> RangeMap<T> {
-    /// Adds a value for a range.
-    pub fn insert(&mut self, net: IpNet, value: T) {
+    /// Sets the value of a range, and gives back the one that it had.
+    pub fn insert(&mut self, net: IpNet, value: T) -> Option<T> {
         let lengths = match net {
             IpNet::V4(_) => &mut self.lengths_v4,
             IpNet::V6(_) => &mut self.lengths_v6,
         };
         lengths.insert(net.prefix_len());
-        self.values.entry(net.trunc()).or_default().push(value);
+        self.values.insert(net.trunc(), value)
     }
 
     /// The values of all ranges that hold the address, the narrowest range first.
@@ -46,7 +46,7 @@ impl<T> RangeMap<T> {
         };
         let wider = lengths.range(..=net.prefix_len()).rev();
         let nets = wider.filter_map(move |length| IpNet::new(net.addr(), *length).ok());
-        nets.filter_map(|net| self.values.get(&net.trunc())).flatten()
+        nets.filter_map(|net| self.values.get(&net.trunc()))
     }
 }
 
@@ -54,6 +54,7 @@ impl<T> FromIterator<(IpNet, T)> for RangeMap<T> {
     fn from_iter<I: IntoIterator<Item = (IpNet, T)>>(entries: I) -> Self {
         let mut map = Self::default();
         for (net, value) in entries {
+            // Of two values for a range the later one counts.
             map.insert(net, value);
         }
         map

@@ -12,7 +12,7 @@ use crate::policy::index::HostIndex;
 use crate::policy::pattern::HostPattern;
 use crate::policy::place::Place;
 use crate::policy::shared::shared_below;
-use crate::policy::{AllowRule, DenyRule, PolicyParts};
+use crate::policy::{AllowRule, DenyRule, PolicyParts, PrivateException};
 use crate::upstream::guard::{AddressClass, classify};
 
 /// A rule that may not do what its author meant.
@@ -42,7 +42,7 @@ pub fn review(parts: &PolicyParts) -> Vec<Warning> {
     let deny = positions(&parts.deny);
     let allowed = parts.allow.iter().enumerate().filter_map(|(at, (pattern, rule))| {
         let problem = unreachable(pattern)
-            .or_else(|| denied(parts, &deny, pattern, rule))
+            .or_else(|| denied(parts, &deny, pattern, &rule.terms))
             .or_else(|| shadowed(parts, &allow, at))
             .or_else(|| shared(pattern));
         problem.map(|problem| warning(&rule.place, &rule.label, problem))
@@ -51,7 +51,10 @@ pub fn review(parts: &PolicyParts) -> Vec<Warning> {
         let problem = repeated(parts, &deny, at);
         problem.map(|problem| warning(&rule.place, &rule.label, problem))
     });
-    allowed.chain(denied).take(MAX_WARNINGS).collect()
+    let excepted = parts.exceptions.iter().filter_map(|(_, rule)| {
+        needless(&rule.terms).map(|problem| warning(&rule.place, &rule.label, problem))
+    });
+    allowed.chain(denied).chain(excepted).take(MAX_WARNINGS).collect()
 }
 
 fn warning(place: &Place, label: &str, problem: String) -> Warning {
@@ -73,6 +76,20 @@ fn unreachable(pattern: &HostPattern) -> Option<String> {
     };
     class.map(|class| {
         format!("can never be reached: the address guard refuses class {class} whatever is said")
+    })
+}
+
+/// An exception for what is open to everybody, or to nobody.
+fn needless(exception: &PrivateException) -> Option<String> {
+    let net = exception.cidr();
+    // A wide range may hold internal ones between its ends.
+    let narrow = net.max_prefix_len() - net.prefix_len() <= 8;
+    let public = [net.network(), net.broadcast()].map(classify) == [AddressClass::Public; 2];
+    if narrow && public {
+        return Some(format!("adds nothing: public addresses as those in {net} need no exception"));
+    }
+    hard_class(net).map(|class| {
+        format!("can never open {net}: the address guard refuses class {class} whatever is said")
     })
 }
 
@@ -101,7 +118,7 @@ fn denied(
     let mut around = deny.covering(pattern).filter_map(|at| parts.deny.get(*at));
     let all =
         |over: &DenyRule| over.is_whole() && rule.ports.iter().all(|port| over.has_port(*port));
-    let (_, over) = around.find(|(_, over)| all(over))?;
+    let (_, over) = around.find(|(_, over)| all(&over.terms))?;
     Some(format!("can never allow anything: {} denies all of it", named(&over.place, &over.label)))
 }
 
@@ -110,8 +127,8 @@ fn shadowed(parts: &PolicyParts, allow: &HostIndex<usize>, at: usize) -> Option<
     let covers = |other: usize| {
         let (wider, over) = parts.allow.get(other)?;
         // Of two equal rules the later one is too many.
-        let equal = wider == pattern && rule.covers(over);
-        (other != at && over.covers(rule) && !(equal && other > at)).then_some(over)
+        let equal = wider == pattern && rule.terms.covers(&over.terms);
+        (other != at && over.terms.covers(&rule.terms) && !(equal && other > at)).then_some(over)
     };
     let over = allow.covering(pattern).find_map(|other| covers(*other))?;
     Some(format!("adds nothing: {} allows all of it", named(&over.place, &over.label)))
@@ -121,8 +138,8 @@ fn repeated(parts: &PolicyParts, deny: &HostIndex<usize>, at: usize) -> Option<S
     let (pattern, rule) = parts.deny.get(at)?;
     let covers = |other: usize| {
         let (wider, over) = parts.deny.get(other)?;
-        let equal = wider == pattern && rule.covers(over);
-        (other != at && over.covers(rule) && !(equal && other > at)).then_some(over)
+        let equal = wider == pattern && rule.terms.covers(&over.terms);
+        (other != at && over.terms.covers(&rule.terms) && !(equal && other > at)).then_some(over)
     };
     let over = deny.covering(pattern).find_map(|other| covers(*other))?;
     Some(format!("adds nothing: {} denies all of it", named(&over.place, &over.label)))
@@ -163,6 +180,22 @@ mod tests {
                 "p.yaml:10: egress.allow[5]: `169.254.0.0/16`: can never be reached: the address guard refuses class link_local whatever is said",
                 "p.yaml:12: egress.allow[7]: `c.example`: adds nothing: `c.example` (p.yaml:11: egress.allow[6]) allows all of it",
                 "p.yaml:16: egress.deny[2]: `x.one.example`: adds nothing: `*.one.example` (p.yaml:14: egress.deny[0]) denies all of it",
+            ]
+        );
+    }
+
+    #[test]
+    fn exceptions_that_open_nothing_are_named() {
+        let found = problems(
+            "version: 1\negress:\n  private_exceptions:\n  - { host: a.example, cidr: 10.0.0.0/8 }\n  \
+             - { host: b.example, cidr: 169.254.0.0/16 }\n  - { host: c.example, cidr: 8.8.8.0/24 }\n  \
+             - { host: d.example, cidr: 0.0.0.0/0 }\n",
+        );
+        assert_eq!(
+            found,
+            [
+                "p.yaml:5: egress.private_exceptions[1]: `b.example`: can never open 169.254.0.0/16: the address guard refuses class link_local whatever is said",
+                "p.yaml:6: egress.private_exceptions[2]: `c.example`: adds nothing: public addresses as those in 8.8.8.0/24 need no exception",
             ]
         );
     }

@@ -9,17 +9,24 @@ use ipnet::IpNet;
 use crate::host::Scheme;
 use crate::policy::Question;
 use crate::policy::place::Place;
-use crate::policy::tunnel::TunnelTerms;
+use crate::policy::tunnel::{PastRoutes, TunnelTerms};
 use crate::refusal::Refusal;
 use crate::rules::path::PathGlobs;
 
-/// One allow rule.
+/// A rule with what people want to know of it.
 #[derive(Clone, Debug)]
-pub struct AllowRule {
-    /// How the rule is named in audit lines: its pattern as written.
+pub struct Written<T> {
+    /// Its pattern as written.
     pub label: Arc<str>,
     /// Where it stands.
     pub place: Place,
+    /// What it says, the hosts apart.
+    pub terms: T,
+}
+
+/// What an allow rule says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AllowRule {
     /// Ports, at least one.
     pub ports: Vec<u16>,
     /// Ways of access, at least one.
@@ -32,13 +39,9 @@ pub struct AllowRule {
     pub tunnel: TunnelTerms,
 }
 
-/// One deny rule.
-#[derive(Clone, Debug)]
+/// What a deny rule says.
+#[derive(Clone, Debug, PartialEq)]
 pub struct DenyRule {
-    /// Its pattern as written.
-    pub label: Arc<str>,
-    /// Where it stands.
-    pub place: Place,
     /// Ports, or all.
     pub ports: Option<Vec<u16>>,
     /// Ways of access, or all.
@@ -77,7 +80,11 @@ impl AllowRule {
         let Some((method, path)) = question.request else {
             // A tunnel shows neither method nor path, so a rule that limits them cannot allow it.
             let limited = self.methods.is_some() || self.paths.is_some();
-            return if limited { Err((2, Refusal::SchemeNotAllowed)) } else { Ok(()) };
+            return match self.tunnel.past_routes {
+                _ if limited => Err((2, Refusal::SchemeNotAllowed)),
+                PastRoutes::Refused if question.routed => Err((3, Refusal::UseRoute)),
+                PastRoutes::Refused | PastRoutes::Allowed => Ok(()),
+            };
         };
         if self.methods.as_ref().is_some_and(|methods| !methods.contains(method)) {
             return Err((3, Refusal::MethodNotAllowed));

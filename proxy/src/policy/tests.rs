@@ -1,32 +1,33 @@
 //! The decision as a table.
 
 use super::*;
+use crate::policy::tunnel::PastRoutes;
 use crate::rules::path::PathGlobs;
 
-fn allow(pattern: &str, ports: &[u16]) -> (HostPattern, AllowRule) {
+fn written<T>(pattern: &str, terms: T) -> (HostPattern, Written<T>) {
+    let place = Place::of_list("test", 0);
+    (pattern.parse().unwrap(), Written { label: pattern.into(), place, terms })
+}
+
+fn allow(pattern: &str, ports: &[u16]) -> (HostPattern, Written<AllowRule>) {
     let rule = AllowRule {
-        label: pattern.into(),
-        place: Place::of_list("test", 0),
         ports: ports.to_vec(),
         access: vec![Access::Tunnel, Access::Forward(Scheme::Http), Access::Forward(Scheme::Https)],
         methods: None,
         paths: None,
         tunnel: TunnelTerms::default(),
     };
-    (pattern.parse().unwrap(), rule)
+    written(pattern, rule)
 }
 
-fn deny(pattern: &str, ports: Option<Vec<u16>>) -> (HostPattern, DenyRule) {
-    let place = Place::of_list("test", 0);
-    let rule =
-        DenyRule { label: pattern.into(), place, ports, access: None, methods: None, paths: None };
-    (pattern.parse().unwrap(), rule)
+fn deny(pattern: &str, ports: Option<Vec<u16>>) -> (HostPattern, Written<DenyRule>) {
+    written(pattern, DenyRule { ports, access: None, methods: None, paths: None })
 }
 
 fn sample() -> Policy {
     let mut limited = allow("api.example", &[80]);
-    limited.1.methods = Some(vec![Method::GET]);
-    limited.1.paths = Some(PathGlobs::parse(vec!["/simple/**".into()]).unwrap());
+    limited.1.terms.methods = Some(vec![Method::GET]);
+    limited.1.terms.paths = Some(PathGlobs::parse(vec!["/simple/**".into()]).unwrap());
     Policy::new(PolicyParts {
         allow: vec![
             allow("allowed.example", &[443]),
@@ -43,8 +44,7 @@ fn sample() -> Policy {
 
 fn tunnel(policy: &Policy, authority: &str) -> Result<Permit, Refusal> {
     let at = HostPort::parse_authority(authority, None)?;
-    let question = Question { at: &at, access: Access::Tunnel, request: None };
-    decide(policy, &question)
+    decide(policy, &Question::tunnel(&at))
 }
 
 #[test]
@@ -88,11 +88,7 @@ fn method_and_path_are_judged_after_the_host() {
         (Method::GET, "/SIMPLE/pkg", Some(Refusal::PathNotAllowed)),
     ];
     for (method, path, expected) in cases.drain(..) {
-        let question = Question {
-            at: &at,
-            access: Access::Forward(Scheme::Http),
-            request: Some((&method, path)),
-        };
+        let question = Question::request((Scheme::Http, &at), &method, path);
         assert_eq!(decide(&policy, &question).err(), expected, "{method} {path}");
     }
 }
@@ -102,8 +98,7 @@ fn a_route_is_its_own_allow_rule_but_the_deny_list_still_wins() {
     let policy = sample();
     let route = |authority: &str| {
         let at = HostPort::parse_authority(authority, None).unwrap();
-        let access = Access::Forward(Scheme::Https);
-        let question = Question { at: &at, access, request: Some((&Method::GET, "/")) };
+        let question = Question::request((Scheme::Https, &at), &Method::GET, "/");
         decide_route(&policy, Purpose::Route("gh".into()), &question)
     };
     assert_eq!(&**route("api.gh.test:443").unwrap().rule(), "gh");
@@ -127,9 +122,9 @@ fn in_report_mode_everything_passes_and_says_what_would_have_been() {
 #[test]
 fn a_deny_rule_for_some_requests_closes_what_hides_them() {
     let mut limited = deny("allowed.example", None);
-    limited.1.methods = Some(vec![Method::DELETE]);
+    limited.1.terms.methods = Some(vec![Method::DELETE]);
     let mut below = deny("allowed.example", None);
-    below.1.paths = Some(PathGlobs::parse(vec!["/admin/**".into()]).unwrap());
+    below.1.terms.paths = Some(PathGlobs::parse(vec!["/admin/**".into()]).unwrap());
     let policy = Policy::new(PolicyParts {
         allow: vec![allow("allowed.example", &[443])],
         deny: vec![limited, below],
@@ -144,8 +139,40 @@ fn a_deny_rule_for_some_requests_closes_what_hides_them() {
         (Method::GET, "//admin/x", Some(Refusal::Denied)),
         (Method::GET, "/x/../admin/y", Some(Refusal::Denied)),
     ] {
-        let access = Access::Forward(Scheme::Https);
-        let question = Question { at: &at, access, request: Some((&method, path)) };
+        let question = Question::request((Scheme::Https, &at), &method, path);
         assert_eq!(decide(&policy, &question).err(), expected, "{method} {path}");
     }
+}
+
+#[test]
+fn a_tunnel_beside_a_route_needs_a_rule_that_says_so() {
+    let mut both = allow("both.example", &[443]);
+    both.1.terms.tunnel.past_routes = PastRoutes::Allowed;
+    let parts = || PolicyParts {
+        allow: vec![
+            allow("allowed.example", &[443]),
+            both.clone(),
+            allow("**.both.example", &[443]),
+        ],
+        deny: vec![deny("evil.example", None)],
+        ..PolicyParts::default()
+    };
+    let policy = Policy::new(parts());
+    let asked = |policy: &Policy, host: &str, routed: bool| {
+        let at = HostPort::parse_authority(host, Some(443)).unwrap();
+        decide(policy, &Question::tunnel(&at).beside_route(routed))
+    };
+    for (host, routed, expected) in [
+        ("allowed.example", false, None),
+        ("allowed.example", true, Some(Refusal::UseRoute)),
+        ("unknown.example", true, Some(Refusal::UseRoute)),
+        ("evil.example", true, Some(Refusal::Denied)),
+        ("both.example", true, None),
+        ("both.example:80", true, Some(Refusal::UseRoute)),
+    ] {
+        assert_eq!(asked(&policy, host, routed).err(), expected, "{host}");
+    }
+    let report = Policy::new(PolicyParts { mode: Mode::Report, ..parts() });
+    let permit = asked(&report, "allowed.example", true).unwrap();
+    assert_eq!(permit.would_deny(), Some(Refusal::UseRoute));
 }

@@ -1,7 +1,6 @@
 //! What a rule asks of what is said in a tunnel.
 
-use crate::host::{Host, HostPort};
-use crate::policy::Access;
+use crate::host::HostPort;
 use crate::policy::{Policy, Question, decide};
 
 /// What is asked of the first words in a tunnel. The default is the strict one.
@@ -13,6 +12,19 @@ pub struct TunnelTerms {
     pub names: ServerNames,
     /// What becomes of an encrypted client hello.
     pub ech: Ech,
+    /// Whether it may lead to where a reverse route leads.
+    pub past_routes: PastRoutes,
+}
+
+/// Whether a tunnel may lead to a destination for which a reverse route holds the credential. A tunnel
+/// there goes without it, or with one that the workspace brought along.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PastRoutes {
+    /// The route has to be used.
+    #[default]
+    Refused,
+    /// The operator wants both.
+    Allowed,
 }
 
 /// Whether what is said in a tunnel is looked at.
@@ -50,9 +62,8 @@ pub enum Ech {
     Deny,
 }
 
-/// Whether a tunnel to this host, on the port of the other, would be allowed.
+/// Whether a tunnel to there would be allowed.
 #[must_use]
-pub fn is_allowed(policy: &Policy, host: &Host, port: u16) -> bool {
-    let at = HostPort { host: host.clone(), port };
-    decide(policy, &Question { at: &at, access: Access::Tunnel, request: None }).is_ok()
+pub fn is_allowed(policy: &Policy, at: &HostPort) -> bool {
+    decide(policy, &Question::tunnel(at)).is_ok()
 }

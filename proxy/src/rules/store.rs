@@ -1,6 +1,6 @@
 //! The rules in force: read without locks, replaced as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::document::{Document, RuleLimits};
 use super::rule::McpRule;
+use crate::host::HostPort;
 use crate::refusal::Refusal;
 
 /// Which change of which process: a restart, which loses all rules, is visible in it.
@@ -41,6 +42,8 @@ pub struct Conflict {
 pub struct RuleSet {
     revision: Revision,
     rules: BTreeMap<String, Arc<McpRule>>,
+    /// The same by where they lead, those without a header to inject apart.
+    by_destination: HashMap<HostPort, Vec<Arc<McpRule>>>,
 }
 
 /// A handle to the rules in force. Cheap to clone.
@@ -91,6 +94,15 @@ impl fmt::Display for Revision {
 }
 
 impl RuleSet {
+    fn new(revision: Revision, rules: BTreeMap<String, Arc<McpRule>>) -> Self {
+        let mut by_destination: HashMap<_, Vec<_>> = HashMap::new();
+        for rule in rules.values().filter(|rule| !rule.headers.is_empty()) {
+            let there = by_destination.entry(rule.base.host_port.clone()).or_default();
+            there.push(Arc::clone(rule));
+        }
+        Self { revision, rules, by_destination }
+    }
+
     /// The revision of this set.
     #[must_use]
     pub const fn revision(&self) -> &Revision {
@@ -107,6 +119,13 @@ impl RuleSet {
             return Err(Refusal::RuleExpired);
         }
         Ok(Arc::clone(rule))
+    }
+
+    /// The name of a rule in force that leads to a destination with a credential.
+    #[must_use]
+    pub fn leading_to(&self, at: &HostPort, now: SystemTime) -> Option<&str> {
+        let mut rules = self.by_destination.get(at)?.iter();
+        rules.find(|rule| !rule.is_expired(now)).map(|rule| rule.name.as_str())
     }
 
     /// All rules in the order of their names, expired ones included.
@@ -131,7 +150,7 @@ impl RuleStore {
     /// A store without rules.
     #[must_use]
     pub fn new(limits: RuleLimits) -> Self {
-        let first = RuleSet { revision: Revision::first(), rules: BTreeMap::new() };
+        let first = RuleSet::new(Revision::first(), BTreeMap::new());
         Self(Arc::new(Shared {
             current: ArcSwap::from_pointee(first),
             changing: Mutex::new(()),
@@ -184,7 +203,7 @@ fn successor(current: &RuleSet, rules: Vec<McpRule>) -> RuleSet {
         let former = current.rules.get(&rule.name).map(AsRef::as_ref);
         (rule.name.clone(), Arc::new(rule.succeeding(former)))
     });
-    RuleSet { revision: current.revision.next(), rules: rules.collect() }
+    RuleSet::new(current.revision.next(), rules.collect())
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ impl PolicyView for InForce {
     ) -> Pin<Box<dyn Future<Output = Value> + Send + '_>> {
         Box::pin(async move {
             let policy = self.0.policy.current();
+            let asked = asked.beside_routes(|at| self.0.route_to(at).is_some());
             let verdict = asked.decide(&policy);
             let mut report = asked.report(&policy, &verdict);
             if let (true, Ok(permit)) = (resolve, &verdict) {

@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{ConfigError, Settings, Sources};
 use crate::context::Context;
+use crate::limits::LimitArgs;
 
 /// How often the policy file is looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -34,6 +35,7 @@ pub struct Reload {
 pub struct Fixed {
     bedrock: String,
     allow_plain_http_rules: bool,
+    limits: LimitArgs,
 }
 
 impl Fixed {
@@ -43,6 +45,7 @@ impl Fixed {
         Self {
             bedrock: format!("{:?}", settings.bedrock),
             allow_plain_http_rules: settings.allow_plain_http_rules,
+            limits: settings.limits,
         }
     }
 }
@@ -95,7 +98,7 @@ impl Reload {
         super::warn_about(&settings);
         if Fixed::of(&settings) != self.fixed {
             tracing::warn!(
-                "`bedrock` and `rules.allow_plain_http` are read at start only; restart for the new ones"
+                "`bedrock`, `limits` and `rules.allow_plain_http` are read at start only; restart for the new ones"
             );
         }
         let (allow, deny) = (settings.policy.allow_count(), settings.policy.deny_count());

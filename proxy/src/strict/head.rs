@@ -6,8 +6,6 @@
 
 use crate::refusal::Refusal;
 
-/// Largest head: request line and headers together.
-pub const MAX_HEAD: usize = 64 * 1024;
 /// Most header fields.
 const MAX_FIELDS: usize = 100;
 /// Longest `Content-Length`: 18 digits fit into 64 bits whatever they are.
@@ -24,25 +22,26 @@ pub enum Follows {
     Opaque,
 }
 
-/// Looks for the end of a head of which the first `seen` bytes have been looked at before.
+/// Looks for the end of a head of which the first `seen` bytes have been looked at before, and which
+/// may have `most`, request line and headers together.
 ///
 /// # Errors
 /// As soon as nothing that may follow can make it a head.
-pub fn find_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> {
+pub fn find_end(bytes: &[u8], seen: usize, most: usize) -> Result<Option<usize>, Refusal> {
     for at in (seen..bytes.len()).filter(|at| bytes.get(*at) == Some(&b'\n')) {
         let before = bytes.get(..at).unwrap_or_default();
         if !before.ends_with(b"\r") {
             return Err(Refusal::BadRequest);
         }
         if before.ends_with(b"\r\n\r") {
-            return if at < MAX_HEAD { Ok(Some(at + 1)) } else { Err(too_large(bytes)) };
+            return if at < most { Ok(Some(at + 1)) } else { Err(too_large(bytes, most)) };
         }
     }
-    if bytes.len() > MAX_HEAD { Err(too_large(bytes)) } else { Ok(None) }
+    if bytes.len() > most { Err(too_large(bytes, most)) } else { Ok(None) }
 }
 
-fn too_large(bytes: &[u8]) -> Refusal {
-    let line = bytes.get(..MAX_HEAD).unwrap_or(bytes);
+fn too_large(bytes: &[u8], most: usize) -> Refusal {
+    let line = bytes.get(..most).unwrap_or(bytes);
     if line.contains(&b'\n') { Refusal::HeadTooLarge } else { Refusal::UriTooLong }
 }
 
@@ -195,7 +194,8 @@ impl Framing {
     }
 }
 
-fn parse_length(value: &[u8]) -> Option<u64> {
+/// A length without a sign, in range.
+pub(super) fn parse_length(value: &[u8]) -> Option<u64> {
     let plain = (1..=MAX_DIGITS).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(value).ok().filter(|_| plain)?.parse().ok()
 }

@@ -5,6 +5,7 @@
 
 use std::error::Error as _;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -26,8 +27,9 @@ use crate::host::{Host, Scheme};
 use crate::policy::Permit;
 use crate::refusal::Refusal;
 use crate::stream_body::{Cut, OverLimit};
+use crate::strict::answers::Answers;
 use crate::upstream::Connector;
-use crate::upstream::pool::{Key, Lease, Pool};
+use crate::upstream::pool::{Key, Lease, Line, Pool};
 
 /// Largest response head that is accepted.
 const MAX_RESPONSE_HEAD: usize = 256 * 1024;
@@ -126,11 +128,7 @@ impl Exchanger {
         Ok(())
     }
 
-    async fn fresh(
-        &self,
-        permit: &Permit,
-        audit: &mut Audit,
-    ) -> Result<SendRequest<Body>, Refusal> {
+    async fn fresh(&self, permit: &Permit, audit: &mut Audit) -> Result<Line, Refusal> {
         let stream = self.connector.connect(permit, audit).await?;
         match permit.scheme() {
             Scheme::Http => self.handshake(stream).await,
@@ -150,10 +148,12 @@ impl Exchanger {
         }
     }
 
-    async fn handshake<I>(&self, stream: I) -> Result<SendRequest<Body>, Refusal>
+    async fn handshake<I>(&self, stream: I) -> Result<Line, Refusal>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let stream = Answers::new(stream);
+        let gate = stream.gate();
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_RESPONSE_HEAD)
             .handshake(TokioIo::new(stream))
@@ -169,17 +169,18 @@ impl Exchanger {
                 () = drain.cut() => {}
             }
         });
-        Ok(sender)
+        Ok(Line { sender, gate })
     }
 }
 
 async fn attempt(
-    mut sender: SendRequest<Body>,
+    mut sender: Line,
     pending: &mut Pending,
     audit: &Audit,
-) -> Result<(Response<Incoming>, SendRequest<Body>), Failure> {
+) -> Result<(Response<Incoming>, Line), Failure> {
     let request = pending.take().ok_or(Failure::Closed)?;
-    let answer = sender.try_send_request(request);
+    sender.gate.close();
+    let answer = sender.sender.try_send_request(request);
     let up = audit.counts().up;
     match unless_idle(answer, &up, pending.idle).await {
         None => Err(Failure::Final(Refusal::UpstreamTimeout)),
@@ -203,7 +204,9 @@ enum Failure {
 
 impl Failure {
     fn of(error: &hyper::Error) -> Self {
-        let broken = error.source().is_some_and(|source| source.is::<std::io::Error>());
+        let source = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
+        // An answer that was refused for its framing would be the same again.
+        let broken = source.is_some_and(|source| source.kind() != ErrorKind::InvalidData);
         let closed = error.is_canceled() || error.is_closed() || error.is_incomplete_message();
         if (closed || broken) && !error.is_user() {
             return Self::Closed;

@@ -14,6 +14,7 @@ use workspace_common::body::Body;
 
 use crate::host::{HostPort, Scheme};
 use crate::policy::{Permit, Purpose};
+use crate::strict::answers::Gate;
 
 /// How long an idle connection is kept. Shorter than the usual keep-alive of servers, so that we
 /// close first and rarely write into a closed connection; and a bound on how long an address is
@@ -40,13 +41,33 @@ impl Key {
     }
 }
 
+/// An HTTP/1.1 connection to an origin.
+#[derive(Debug)]
+pub struct Line {
+    /// Sends requests.
+    pub sender: SendRequest<Body>,
+    /// To be closed before each request.
+    pub gate: Gate,
+}
+
+impl Line {
+    fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Whether it takes a request now.
+    fn is_ready(&mut self) -> bool {
+        matches!(self.sender.ready().now_or_never(), Some(Ok(())))
+    }
+}
+
 /// A connection that has answered a request, and may be kept when the answer has been read.
 #[derive(Debug)]
 pub struct Lease {
     /// What it was permitted for.
     pub key: Key,
     /// The connection.
-    pub sender: SendRequest<Body>,
+    pub sender: Line,
 }
 
 /// The idle connections.
@@ -55,20 +76,20 @@ pub struct Pool(Mutex<Idle>);
 
 #[derive(Debug, Default)]
 struct Idle {
-    connections: HashMap<Key, Vec<(Instant, SendRequest<Body>)>>,
+    connections: HashMap<Key, Vec<(Instant, Line)>>,
     total: usize,
     closed: bool,
 }
 
 impl Pool {
     /// A connection that is still open, the most recently used first.
-    pub fn take(&self, key: &Key) -> Option<SendRequest<Body>> {
+    pub fn take(&self, key: &Key) -> Option<Line> {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let (since, mut sender) = idle.connections.get_mut(key)?.pop()?;
             idle.total = idle.total.saturating_sub(1);
             let alive = since.elapsed() < MAX_IDLE && !sender.is_closed();
-            if alive && matches!(sender.ready().now_or_never(), Some(Ok(()))) {
+            if alive && sender.is_ready() {
                 return Some(sender);
             }
         }

@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use clap::Parser as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use workspace_common::drain::{self, DrainTrigger};
+use workspace_common::serve::Welcome;
 use workspace_common::stream::{Peer, Stream};
 
 use crate::audit::Sinks;
@@ -99,8 +99,8 @@ impl Proxy {
         let (client, inner) = UnixStream::pair().unwrap();
         let context = Arc::clone(&self.context);
         let peer = Peer::Unix { uid: Some(1000), pid: None };
-        let timeout = Duration::from_secs(30);
-        let serving = service::connection(context, Stream::Unix(inner), peer, timeout);
+        let accepted = (Stream::Unix(inner), peer);
+        let serving = service::connection(context, accepted, Welcome::Served);
         self.context.drain.spawn(serving);
         Client(client)
     }

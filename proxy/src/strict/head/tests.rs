@@ -2,8 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+const MAX_HEAD: usize = 64 * 1024;
+
 fn whole(bytes: &[u8]) -> Result<Follows, Refusal> {
-    let end = find_end(bytes, 0)?.ok_or(Refusal::BadBody)?;
+    let end = find_end(bytes, 0, MAX_HEAD)?.ok_or(Refusal::BadBody)?;
     check(&bytes[..end])
 }
 
@@ -95,17 +97,17 @@ fn heads_that_a_lenient_reader_would_repair_are_refused() {
 fn a_head_has_bounds() {
     let many = "X: y\r\n".repeat(MAX_FIELDS);
     assert_eq!(with(&many), Err(Refusal::HeadTooLarge), "Host is one of them");
-    assert_eq!(find_end(&[b'a'; MAX_HEAD], 0), Ok(None));
-    assert_eq!(find_end(&[b'a'; MAX_HEAD + 1], 0), Err(Refusal::UriTooLong));
+    assert_eq!(find_end(&[b'a'; MAX_HEAD], 0, MAX_HEAD), Ok(None));
+    assert_eq!(find_end(&[b'a'; MAX_HEAD + 1], 0, MAX_HEAD), Err(Refusal::UriTooLong));
     let long = format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(MAX_HEAD));
-    assert_eq!(find_end(long.as_bytes(), MAX_HEAD), Err(Refusal::HeadTooLarge));
+    assert_eq!(find_end(long.as_bytes(), MAX_HEAD, MAX_HEAD), Err(Refusal::HeadTooLarge));
 }
 
 proptest! {
     #[test]
     fn no_bytes_panic_and_what_passes_has_one_kind_of_line_end(bytes in "[GET /:a\r\nhtp0-9.]{0,80}") {
         let head = format!("GET / HTTP/1.1\r\n{bytes}\r\n\r\n");
-        if let Ok(Some(end)) = find_end(head.as_bytes(), 0)
+        if let Ok(Some(end)) = find_end(head.as_bytes(), 0, MAX_HEAD)
             && check(&head.as_bytes()[..end]).is_ok()
         {
             let bare = String::from_utf8(head.as_bytes()[..end].to_vec()).unwrap().replace("\r\n", "");
@@ -117,10 +119,10 @@ proptest! {
     fn any_cut_finds_the_same_end(cut in 1usize..60) {
         let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\n\r\n";
         let cut = cut.min(head.len());
-        let first = find_end(&head[..cut], 0).unwrap();
+        let first = find_end(&head[..cut], 0, MAX_HEAD).unwrap();
         let end = match first {
             Some(end) => Some(end),
-            None => find_end(head, cut).unwrap(),
+            None => find_end(head, cut, MAX_HEAD).unwrap(),
         };
         prop_assert_eq!(end, Some(27));
     }

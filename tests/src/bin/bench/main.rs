@@ -12,6 +12,7 @@ mod floor;
 mod load;
 mod machine;
 mod memory;
+mod policy;
 mod process;
 mod report;
 mod row;
@@ -38,11 +39,19 @@ enum Subject {
     Bulk,
     Memory,
     Sync,
+    Policy,
 }
 
 impl Subject {
-    const ALL: [Self; 6] =
-        [Self::Sizes, Self::Start, Self::Exec, Self::Bulk, Self::Memory, Self::Sync];
+    const ALL: [Self; 7] = [
+        Self::Sizes,
+        Self::Start,
+        Self::Exec,
+        Self::Bulk,
+        Self::Memory,
+        Self::Sync,
+        Self::Policy,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -52,6 +61,7 @@ impl Subject {
             Self::Bulk => "bulk",
             Self::Memory => "memory",
             Self::Sync => "sync",
+            Self::Policy => "policy",
         }
     }
 
@@ -70,6 +80,7 @@ impl Subject {
             Self::Bulk => bulk::measure(),
             Self::Memory => memory::measure(),
             Self::Sync => sync::measure(),
+            Self::Policy => policy::measure(),
         }
     }
 }

@@ -8,9 +8,11 @@ pub(crate) type Measured = Result<Series, String>;
 /// What a figure counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
+    Nanoseconds,
     Microseconds,
     Milliseconds,
     PerSecond,
+    Bytes,
     KibiBytes,
     MebiBytes,
     MebiBytesPerSecond,
@@ -19,9 +21,11 @@ pub(crate) enum Unit {
 impl Unit {
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Nanoseconds => "ns",
             Self::Microseconds => "µs",
             Self::Milliseconds => "ms",
             Self::PerSecond => "/s",
+            Self::Bytes => "B",
             Self::KibiBytes => "KiB",
             Self::MebiBytes => "MiB",
             Self::MebiBytesPerSecond => "MiB/s",
@@ -30,7 +34,11 @@ impl Unit {
 
     fn show(self, value: f64) -> String {
         let decimals = match self {
-            Self::Microseconds | Self::PerSecond | Self::MebiBytesPerSecond => 0,
+            Self::Nanoseconds
+            | Self::Microseconds
+            | Self::PerSecond
+            | Self::Bytes
+            | Self::MebiBytesPerSecond => 0,
             Self::KibiBytes => 1,
             Self::Milliseconds | Self::MebiBytes => 2,
         };
