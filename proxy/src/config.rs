@@ -20,6 +20,8 @@ use crate::config::wire::PolicyWire;
 use crate::policy::Policy;
 use crate::policy::place::Place;
 use crate::policy::review::{Warning, review};
+use crate::upstream::via::ViaSettings;
+use crate::upstream::via::address::ProxyAddressError;
 
 /// A policy file larger than this is a mistake. 100,000 rules fit.
 const MAX_POLICY_BYTES: u64 = 8 * 1024 * 1024;
@@ -31,6 +33,8 @@ pub struct Settings {
     pub policy: Policy,
     /// Names with fixed addresses, as in a hosts file.
     pub hosts: HashMap<Arc<str>, Vec<IpAddr>>,
+    /// The upstream proxy, where the file configures it.
+    pub via: ViaSettings,
     /// The Bedrock route, where the file configures it.
     pub bedrock: Option<wire::BedrockWire>,
     /// Whether rules may have an `http://` base URL.
@@ -68,6 +72,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// What it says.
         version: u32,
+    },
+    /// `upstream_proxy` is no address. What it says is not shown: there may be a password in it.
+    #[error("policy file {path}: upstream_proxy {problem}")]
+    UpstreamProxy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: ProxyAddressError,
     },
     /// One entry is wrong.
     #[error("{place}: `{entry}`: {problem}")]
@@ -109,6 +121,7 @@ impl Settings {
         Ok(Self {
             policy: Policy::new(compiler.parts),
             hosts: compiler.hosts,
+            via: compiler.via,
             bedrock: wire.bedrock,
             allow_plain_http_rules: wire.rules.allow_plain_http,
             warnings,

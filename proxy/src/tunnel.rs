@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
+use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -78,7 +79,7 @@ impl Tunnel {
             audit.finish(Outcome::Cancelled);
             return;
         };
-        context.sinks.metrics.tunnels_active.inc();
+        let _counted = Counted::new(&context.sinks.metrics.tunnels_active);
         // Leaving hyper saves its buffers for as long as the tunnel lives. Inside HTTP/2 that is
         // not possible: the stream is one of many on the connection.
         let session = Session {
@@ -95,7 +96,22 @@ impl Tunnel {
             }
             Err(client) => session.serve(TokioIo::new(client), Bytes::new(), audit).await,
         }
-        context.sinks.metrics.tunnels_active.dec();
+    }
+}
+
+/// Counts an open tunnel for as long as it lives, however it ends.
+struct Counted(IntGauge);
+
+impl Counted {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

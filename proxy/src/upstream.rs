@@ -1,7 +1,8 @@
 //! The way out: from a permit to a connection. Nothing else in the program opens a socket to a
 //! destination that a workspace chose.
 //!
-//! Order: resolve, judge every address, refuse the proxy's own listeners, dial what is left.
+//! Order: resolve, judge every address, refuse the proxy's own listeners, dial what is left. Where an
+//! upstream proxy is configured ([`via`]), it is dialled in place of that, and asked for a tunnel.
 
 pub mod dial;
 pub mod exchange;
@@ -9,9 +10,11 @@ pub mod guard;
 pub mod pool;
 pub mod resolve;
 pub mod tls;
+pub mod via;
 
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use tokio::net::TcpStream;
 
 use crate::audit::Audit;
@@ -20,6 +23,7 @@ use crate::refusal::Refusal;
 use crate::upstream::dial::OwnListeners;
 use crate::upstream::guard::{CheckedAddr, Cluster};
 use crate::upstream::resolve::Resolver;
+use crate::upstream::via::Via;
 
 /// What connecting needs.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub struct Connector {
     pub cluster: Cluster,
     /// Limit for all attempts together, resolution apart.
     pub connect_timeout: Duration,
+    /// The proxy that everything leaves through; none where there is a way of our own.
+    pub via: ArcSwapOption<Via>,
 }
 
 impl Connector {
@@ -40,14 +46,26 @@ impl Connector {
     /// # Errors
     /// A refusal of the guard, or what went wrong on the way.
     pub async fn connect(&self, permit: &Permit, audit: &mut Audit) -> Result<TcpStream, Refusal> {
+        if let Some(via) = self.via(&permit.at().host) {
+            return self.connect_through(&via, permit, audit).await;
+        }
+        let addresses = self.look_up(permit, audit).await?;
+        let begun = Instant::now();
+        let (stream, used) = dial::dial(&addresses, self.connect_timeout).await?;
+        audit.connected(begun.elapsed(), Some(used.class()));
+        Ok(stream)
+    }
+
+    /// Resolves and judges.
+    async fn look_up(
+        &self,
+        permit: &Permit,
+        audit: &mut Audit,
+    ) -> Result<Vec<CheckedAddr>, Refusal> {
         let begun = Instant::now();
         let found = self.resolver.lookup(&permit.at().host).await;
         audit.resolved(begun.elapsed());
-        let addresses = self.survivors(permit, found?)?;
-        let begun = Instant::now();
-        let (stream, used) = dial::dial(&addresses, self.connect_timeout).await?;
-        audit.connected(begun.elapsed(), used.class());
-        Ok(stream)
+        self.survivors(permit, found?)
     }
 
     /// The addresses that would be dialled, for those who only want to know.

@@ -30,5 +30,6 @@ pub mod process;
 pub mod proxy;
 pub mod terminal;
 pub mod tools;
+pub mod upstream_proxy;
 pub mod wait;
 pub mod world;

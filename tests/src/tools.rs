@@ -40,6 +40,8 @@ pub enum Tool {
     Shellcheck,
     /// A Redis server and its command line.
     Redis,
+    /// The tinyproxy program.
+    Tinyproxy,
     /// Root, and the programs that make networks: ip, nft, nsenter, unshare.
     NetworkLab,
 }
@@ -47,7 +49,7 @@ pub enum Tool {
 impl Tool {
     /// Why it cannot be used here; `None` when it can. Looked up once.
     pub fn missing(self) -> Option<String> {
-        static ANSWERS: [OnceLock<Option<String>>; 14] = [const { OnceLock::new() }; 14];
+        static ANSWERS: [OnceLock<Option<String>>; 15] = [const { OnceLock::new() }; 15];
         ANSWERS[self as usize].get_or_init(|| self.look()).clone()
     }
 
@@ -91,6 +93,7 @@ impl Tool {
                 works("redis-server", &["-v"]) && works("redis-cli", &["-v"]),
                 "redis-server is not installed",
             ),
+            Self::Tinyproxy => unless(works("tinyproxy", &["-v"]), "tinyproxy is not installed"),
             Self::NetworkLab => unless(
                 rustix::process::getuid().is_root()
                     && [("ip", "-V"), ("nft", "-v"), ("nsenter", "-V"), ("unshare", "-V")]

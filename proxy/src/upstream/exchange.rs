@@ -35,7 +35,7 @@ const MAX_RESPONSE_HEAD: usize = 256 * 1024;
 /// Sends requests to origins.
 #[derive(Debug)]
 pub struct Exchanger {
-    connector: Connector,
+    connector: Arc<Connector>,
     tls: TlsConfig,
     pool: Arc<Pool>,
     drain: Drain,
@@ -71,7 +71,7 @@ pub struct Manner {
 impl Exchanger {
     /// Makes one over a connector and TLS roots.
     #[must_use]
-    pub fn new(connector: Connector, mut tls: rustls::ClientConfig, drain: Drain) -> Self {
+    pub fn new(connector: Arc<Connector>, mut tls: rustls::ClientConfig, drain: Drain) -> Self {
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let tls = TlsConfig(TlsConnector::from(Arc::new(tls)));
         Self { connector, tls, pool: Arc::default(), drain }
@@ -79,7 +79,7 @@ impl Exchanger {
 
     /// The connector beneath, for tunnels.
     #[must_use]
-    pub const fn connector(&self) -> &Connector {
+    pub fn connector(&self) -> &Connector {
         &self.connector
     }
 
