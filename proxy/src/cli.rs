@@ -15,7 +15,7 @@ use crate::audit::writer::Lines;
 use crate::client::{HealthArgs, RulesArgs};
 use crate::host::Host;
 use crate::policy::pattern::HostPattern;
-use crate::upstream::via::address::ProxyAddress;
+use crate::upstream::via::address::ProxyAddressError;
 use crate::upstream::via::{Names, ViaSettings};
 
 /// The only way out of a workspace: a forward proxy with a whitelist that holds the credentials.
@@ -178,9 +178,15 @@ pub struct UpstreamArgs {
     )]
     pub dns_server: Vec<SocketAddr>,
 
-    /// Proxy that everything leaves through, http://HOST:PORT
-    #[arg(long, env = "WORKSPACE_PROXY_UPSTREAM_PROXY", value_name = "URL")]
-    pub upstream_proxy: Option<ProxyAddress>,
+    /// Proxy that everything leaves through, http://HOST:PORT or https://HOST:PORT
+    // Text, because the parser's own messages would show a password in it; so would the help.
+    #[arg(
+        long,
+        env = "WORKSPACE_PROXY_UPSTREAM_PROXY",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub upstream_proxy: Option<String>,
 
     /// File with the credential for it: user:password, or a whole Proxy-Authorization value
     #[arg(long, env = "WORKSPACE_PROXY_UPSTREAM_PROXY_AUTH_FILE", value_name = "FILE")]
@@ -206,13 +212,15 @@ pub struct UpstreamArgs {
 
 impl UpstreamArgs {
     /// What the flags say about an upstream proxy.
-    #[must_use]
-    pub fn via(&self) -> ViaSettings {
-        ViaSettings {
-            proxy: self.upstream_proxy.clone(),
+    ///
+    /// # Errors
+    /// The address is none.
+    pub fn via(&self) -> Result<ViaSettings, ProxyAddressError> {
+        Ok(ViaSettings {
+            proxy: self.upstream_proxy.as_deref().map(str::parse).transpose()?,
             bypass: self.upstream_proxy_bypass.clone(),
             names: self.upstream_proxy_names,
-        }
+        })
     }
 }
 

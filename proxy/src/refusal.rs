@@ -187,10 +187,10 @@ refusals! {
     /// The origin's answer breaks HTTP, or the connection broke before it.
     BadUpstream = BAD_GATEWAY, "bad_upstream", "http_protocol_error", "The destination gave no valid answer",
         "The destination closed the connection or answered with malformed HTTP.";
-    /// The upstream proxy accepts no connection, or has no address.
+    /// The upstream proxy accepts no connection, has no address, or its TLS handshake fails.
     UpstreamProxyUnreachable = BAD_GATEWAY, "upstream_proxy_unreachable", "destination_unavailable", "The upstream proxy could not be reached",
         "Everything leaves through another proxy here, and that one accepted no connection.";
-    /// The upstream proxy wants another credential than it got (407).
+    /// The upstream proxy wants another credential than it got.
     UpstreamProxyAuth = BAD_GATEWAY, "upstream_proxy_auth", "proxy_configuration_error", "The upstream proxy wants a credential",
         "The proxy that everything leaves through did not accept this one's credential. The operator has to correct it.";
     /// The upstream proxy refuses the destination.

@@ -44,7 +44,9 @@ use crate::upstream::guard::Cluster;
 use crate::upstream::pool::MAX_IDLE;
 use crate::upstream::resolve::{Resolver, ResolverError, ResolverOptions};
 use crate::upstream::tls::{TlsSetupError, client_config};
+use crate::upstream::via::address::ProxyAddressError;
 use crate::upstream::via::auth::AuthFileError;
+use crate::upstream::via::secure::ProxyTls;
 
 /// Why the proxy does not start.
 #[derive(Debug, Error)]
@@ -61,6 +63,9 @@ pub enum StartError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsSetupError),
+    /// The address of the upstream proxy is none.
+    #[error("--upstream-proxy {0}")]
+    UpstreamProxy(#[from] ProxyAddressError),
     /// The credential for the upstream proxy cannot be used.
     #[error(transparent)]
     UpstreamProxyAuth(#[from] AuthFileError),
@@ -144,7 +149,7 @@ struct Prepared {
 impl Prepared {
     fn new(args: &ServeArgs) -> Result<Self, StartError> {
         let settings = Settings::load(&Sources::from(&args.policy))?;
-        let way_out = WayOut::new(&args.upstream);
+        let way_out = WayOut::new(&args.upstream)?;
         way_out.check(&settings.via)?;
         let tls = client_config(args.upstream.upstream_ca.as_deref())?;
         let token =
@@ -275,6 +280,7 @@ impl Plan {
             own: self.own,
             cluster: Cluster::from_environment(),
             connect_timeout: args.limits.connect_timeout,
+            proxy_tls: ProxyTls::new(self.tls.clone()),
             via: ArcSwapOption::new(self.way_out.via(&self.settings.via)),
         });
         let start = |plan: AwsPlan| plan.start(self.tls.clone(), &connector, &self.drain);

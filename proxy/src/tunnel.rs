@@ -17,7 +17,6 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
 use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use workspace_common::body::{self, Body};
 use workspace_common::stream::{Peer, Stream};
@@ -33,12 +32,13 @@ use crate::relay::relay;
 use crate::service::{self, Inside};
 use crate::strict::Strict;
 use crate::tunnel::client_hello::ClientHello;
+use crate::upstream::channel::Channel;
 use crate::upstream::exchange::open_tunnel;
 
 /// A tunnel that stands on the upstream side and waits for the client to have its 200.
 #[derive(Debug)]
 pub struct Tunnel {
-    upstream: TcpStream,
+    upstream: Channel,
     client: OnUpgrade,
     slot: OwnedSemaphorePermit,
     permit: Permit,
@@ -117,7 +117,7 @@ impl Drop for Counted {
 
 struct Session {
     context: Arc<Context>,
-    upstream: TcpStream,
+    upstream: Channel,
     permit: Permit,
     peer: Peer,
 }
@@ -186,7 +186,7 @@ impl Session {
 }
 
 /// Relays until both sides have ended, or one is made to.
-async fn carry<C>(client: C, upstream: TcpStream, early: Bytes, terms: Terms, audit: Audit)
+async fn carry<C>(client: C, upstream: Channel, early: Bytes, terms: Terms, audit: Audit)
 where
     C: AsyncRead + AsyncWrite + Unpin,
 {

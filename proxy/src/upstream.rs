@@ -4,6 +4,7 @@
 //! Order: resolve, judge every address, refuse the proxy's own listeners, dial what is left. Where an
 //! upstream proxy is configured ([`via`]), it is dialled in place of that, and asked for a tunnel.
 
+pub mod channel;
 pub mod dial;
 pub mod exchange;
 pub mod guard;
@@ -15,15 +16,16 @@ pub mod via;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use tokio::net::TcpStream;
 
 use crate::audit::Audit;
 use crate::policy::Permit;
 use crate::refusal::Refusal;
+use crate::upstream::channel::Channel;
 use crate::upstream::dial::OwnListeners;
 use crate::upstream::guard::{CheckedAddr, Cluster};
 use crate::upstream::resolve::Resolver;
 use crate::upstream::via::Via;
+use crate::upstream::via::secure::ProxyTls;
 
 /// What connecting needs.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub struct Connector {
     pub connect_timeout: Duration,
     /// The proxy that everything leaves through; none where there is a way of our own.
     pub via: ArcSwapOption<Via>,
+    /// TLS to that proxy, where it wants it.
+    pub proxy_tls: ProxyTls,
 }
 
 impl Connector {
@@ -45,7 +49,7 @@ impl Connector {
     ///
     /// # Errors
     /// A refusal of the guard, or what went wrong on the way.
-    pub async fn connect(&self, permit: &Permit, audit: &mut Audit) -> Result<TcpStream, Refusal> {
+    pub async fn connect(&self, permit: &Permit, audit: &mut Audit) -> Result<Channel, Refusal> {
         if let Some(via) = self.via(&permit.at().host) {
             return self.connect_through(&via, permit, audit).await;
         }
@@ -53,7 +57,7 @@ impl Connector {
         let begun = Instant::now();
         let (stream, used) = dial::dial(&addresses, self.connect_timeout).await?;
         audit.connected(begun.elapsed(), Some(used.class()));
-        Ok(stream)
+        Ok(Channel::Plain(stream))
     }
 
     /// Resolves and judges.

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     net::{Shutdown, SocketAddr, TcpStream},
     path::PathBuf,
     process::Command,
@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Result;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tempfile::TempDir;
 
 use crate::{
@@ -86,7 +87,7 @@ impl Scripted {
     }
 }
 
-fn read_head(stream: &mut TcpStream) -> io::Result<String> {
+fn read_head(stream: &mut impl io::Read) -> io::Result<String> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -94,6 +95,20 @@ fn read_head(stream: &mut TcpStream) -> io::Result<String> {
         head.extend(byte);
     }
     Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// A scripted proxy that wants TLS, answers with these bytes, and stays until its client leaves.
+///
+/// # Errors
+/// When the kernel has no port left.
+pub fn secured(tls: Arc<ServerConfig>, answer: &'static [u8]) -> Result<SocketAddr> {
+    tcp_server(move |stream| {
+        let connection = ServerConnection::new(Arc::clone(&tls)).map_err(io::Error::other)?;
+        let mut stream = StreamOwned::new(connection, stream);
+        read_head(&mut stream)?;
+        stream.write_all(answer)?;
+        io::copy(&mut stream, &mut io::sink()).map(drop)
+    })
 }
 
 /// A running tinyproxy that wants a password.

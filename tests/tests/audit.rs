@@ -176,7 +176,9 @@ fn a_client_that_leaves_leaves_one_line_whatever_it_was_waiting_for() -> Result<
     let client = ask(&here, whole)?;
     let _thinking = reached(&origin)?;
     drop(client);
-    proxy.audited(|line| line["method"] == "POST" && line["ms_ttfb"].is_null() && line["addr_class"] == "loopback")?;
+    proxy.audited(|line| {
+        line["method"] == "POST" && line["ms_ttfb"].is_null() && line["addr_class"] == "loopback"
+    })?;
     // In the middle of its own body.
     let client = ask(&here, "Content-Length: 100\r\n\r\nhalf")?;
     let _waiting = reached(&origin)?;

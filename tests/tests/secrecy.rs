@@ -6,12 +6,11 @@ use std::{cell::RefCell, fs, io::Write as _};
 use anyhow::{Result, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 use workspace_tests::{
-    http::{Client, Connection, Endpoint, Response},
+    http::{Client, Response},
     origin::{self, Origin, Received},
-    process::free_address,
     proxy::{ADMIN_TOKEN, Proxy, Setup},
     upstream_proxy::Scripted,
     wait::eventually,
@@ -134,7 +133,11 @@ fn ask_as_workspace(proxy: &Proxy, port: u16, found: &Found) -> Result<()> {
         (format!("/mcp/gone/{p}?q={q}"), "a", "upstream_proxy_denied"),
         (format!("http://gone.test/{p}?q={q}"), "gone.test", "upstream_proxy_denied"),
         (format!("https://{own}/{p}?q={q}"), own.as_str(), "tls_failed"),
-        (format!("http://10.0.0.1:{port}/{p}?q={q}"), &format!("10.0.0.1:{port}"), "address_denied"),
+        (
+            format!("http://10.0.0.1:{port}/{p}?q={q}"),
+            &format!("10.0.0.1:{port}"),
+            "address_denied",
+        ),
         (format!("/bedrock/model/{p}/invoke?q={q}"), "a", "credentials_unavailable"),
         (format!("http://{own}/{p}#{q}"), own.as_str(), "bad_path"),
     ] {
@@ -185,7 +188,10 @@ fn push_rules(proxy: &Proxy, port: u16, found: &Found) -> Result<()> {
     for bad in [
         text[..text.len() - 1].to_owned(),
         text.replace("Bearer ", "Bearer \\u0000"),
-        text.replace("http://origin.test", &format!("http://me:{}@origin.test", secret("rule-userinfo"))),
+        text.replace(
+            "http://origin.test",
+            &format!("http://me:{}@origin.test", secret("rule-userinfo")),
+        ),
         text.replace("\"headers\"", "\"headrs\""),
         text.replace("{\"Authorization\":", "[").replace("\"}", "\"]"),
         text.replace("\"Authorization\"", "\"Host\""),
@@ -215,13 +221,9 @@ fn ask_as_orchestrator(proxy: &Proxy, found: &Found) -> Result<()> {
     Ok(())
 }
 
-/// A company's proxy that reaches one host and says back the credential that it was shown.
-fn company(origin: &Origin) -> Result<Scripted> {
-    let leading = Scripted::leading_to(origin.address())?.url();
-    let leading = leading.trim_start_matches("http://").to_owned();
+/// A company's proxy that refuses, and says back the credential that it was shown.
+fn company() -> Result<Scripted> {
     let shown = STANDARD_NO_PAD.encode(format!("corp:{}", secret("upstream-auth")));
-    let asked = std::sync::OnceLock::<Scripted>::new();
-    drop((leading, asked));
     Scripted::start(move |mut stream| {
         let said = format!("HTTP/1.1 403 {shown}\r\nX-Shown: {shown}\r\n\r\n{shown}");
         stream.write_all(said.as_bytes())
@@ -262,7 +264,7 @@ fn reload_badly(proxy: &Proxy) -> Result<()> {
 fn no_secret_is_let_out() -> Result<()> {
     workspace_tests::require!(Curl);
     let origin = Origin::start(echo)?;
-    let (company, sts, files) = (company(&origin)?, sts()?, TempDir::new()?);
+    let (company, sts, files) = (company()?, sts()?, TempDir::new()?);
     let file = |name: &str, content: String| -> Result<String> {
         let path = files.path().join(name);
         fs::write(&path, content)?;
@@ -294,7 +296,9 @@ fn no_secret_is_let_out() -> Result<()> {
     ask_over_http2(&proxy, origin.port())?;
     ask_as_orchestrator(&proxy, &found)?;
     reload_badly(&proxy)?;
-    ensure!(origin.received().iter().any(|seen| seen.header("authorization").contains(&secret("rule"))));
+    ensure!(
+        origin.received().iter().any(|seen| seen.header("authorization").contains(&secret("rule")))
+    );
     ensure!(!company.asked().is_empty(), "the upstream proxy was not asked");
 
     for name in ["cmdline", "environ", "status", "mountinfo"] {
@@ -311,8 +315,16 @@ fn no_secret_is_let_out() -> Result<()> {
     found.keep("stderr", proxy.daemon.stderr());
 
     let others = [
-        "origin-body", "origin-reason", "origin-cookie", "rule", "rule-userinfo", "base-path",
-        "wrong-token", "upstream-auth", "web-identity", "policy",
+        "origin-body",
+        "origin-reason",
+        "origin-cookie",
+        "rule",
+        "rule-userinfo",
+        "base-path",
+        "wrong-token",
+        "upstream-auth",
+        "web-identity",
+        "policy",
     ];
     let secrets = WORKSPACE.iter().chain(&others).map(|place| secret(place));
     for secret in secrets.chain([ADMIN_TOKEN.to_owned()]) {
@@ -341,7 +353,10 @@ fn static_keys_of_aws_stay_in_the_environment() -> Result<()> {
             .start()?,
         Found::default(),
     );
-    let answer = send(&proxy, &full("POST", &format!("/bedrock/model/m/invoke?q={}", secret("query")), "a"))?;
+    let answer = send(
+        &proxy,
+        &full("POST", &format!("/bedrock/model/m/invoke?q={}", secret("query")), "a"),
+    )?;
     assert_eq!(answer.status(), 200, "{}", answer.text());
     let sent = upstream.received();
     assert_eq!(sent[0].header("x-amz-security-token"), secret("aws-session"));

@@ -13,8 +13,9 @@ use workspace_tests::{
     peer::Peer,
     proxy::{Proxy, Setup},
     require,
-    upstream_proxy::{Scripted, Tinyproxy},
+    upstream_proxy::{Scripted, Tinyproxy, secured},
     wait::eventually,
+    world,
 };
 
 /// Nobody listens there: whoever asks it is told nothing.
@@ -157,6 +158,30 @@ fn what_comes_right_behind_the_answer_belongs_to_the_tunnel() -> Result<()> {
 }
 
 #[test]
+fn an_upstream_proxy_behind_tls_is_verified() -> Result<()> {
+    require!(Openssl);
+    let (ca, other) = (Ca::new()?, Ca::new()?);
+    let tls = world::tls(&ca.server("proxy.test")?)?;
+    let at = secured(tls.into(), b"HTTP/1.1 200 OK\r\nVia: x\r\n\r\nspeaks first")?;
+    for (ca, status) in [(&ca, 200), (&other, 502)] {
+        let setup = leaving_through(&format!("https://proxy.test:{}", at.port()))?
+            .args(&["--upstream-ca", &ca.certificate().to_string_lossy()])
+            .policy(|policy| policy["hosts"]["proxy.test"] = json!(["127.0.0.1"]));
+        let proxy = allow(setup, "db.test", 3306, &json!({ "tls": "none" })).start()?;
+        let mut tunnel = proxy.connect()?;
+        tunnel.send(b"CONNECT db.test:3306 HTTP/1.1\r\nHost: db.test:3306\r\n\r\n")?;
+        let head = tunnel.read_head()?;
+        assert_eq!(head.status, status, "{:?}", head.headers);
+        if status == 200 {
+            assert_eq!(tunnel.read_exact(12)?, b"speaks first");
+        } else {
+            assert_eq!(head.header("x-proxy-error"), Some("upstream_proxy_unreachable"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn names_are_its_to_look_up_and_addresses_stay_ours_to_judge() -> Result<()> {
     let origin = Origin::saying("hello")?;
     let port = origin.port();
@@ -284,6 +309,10 @@ fn mistakes_are_told_at_the_start_and_hold_no_password() -> Result<()> {
     for (arguments, expected) in [
         (vec!["--upstream-proxy", url, flag, &auth], "must hold one line"),
         (vec!["--upstream-proxy", url, flag, "/nonexistent/auth"], "/nonexistent/auth"),
+        (
+            vec!["--upstream-proxy", "http://me:hunter2@proxy.test:3128"],
+            "--upstream-proxy-auth-file",
+        ),
     ] {
         let error = format!("{:#}", Setup::new()?.args(&arguments).start().unwrap_err());
         ensure!(error.contains(expected), "{error}");

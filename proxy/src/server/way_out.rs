@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::cli::UpstreamArgs;
+use crate::upstream::via::address::ProxyAddressError;
 use crate::upstream::via::auth::{AuthFile, AuthFileError};
 use crate::upstream::via::{Via, ViaSettings};
 
@@ -16,10 +17,12 @@ pub struct WayOut {
 
 impl WayOut {
     /// Takes the flags.
-    #[must_use]
-    pub fn new(args: &UpstreamArgs) -> Self {
+    ///
+    /// # Errors
+    /// `--upstream-proxy` is no address.
+    pub fn new(args: &UpstreamArgs) -> Result<Self, ProxyAddressError> {
         let auth = args.upstream_proxy_auth_file.as_deref().map(AuthFile::new);
-        Self { flags: args.via(), auth }
+        Ok(Self { flags: args.via()?, auth })
     }
 
     /// Reads the credential, so that a mistake is told at the start; warns about settings without

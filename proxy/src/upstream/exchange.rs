@@ -16,7 +16,6 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use workspace_common::body::{self, Body};
 use workspace_common::drain::Drain;
@@ -27,6 +26,7 @@ use crate::policy::Permit;
 use crate::refusal::Refusal;
 use crate::stream_body::{Cut, OverLimit};
 use crate::upstream::Connector;
+use crate::upstream::channel::Channel;
 use crate::upstream::pool::{Key, Lease, Pool};
 
 /// Largest response head that is accepted.
@@ -120,7 +120,7 @@ impl Exchanger {
     ///
     /// # Errors
     /// When it has broken meanwhile.
-    pub async fn adopt(&self, permit: &Permit, stream: TcpStream) -> Result<(), Refusal> {
+    pub async fn adopt(&self, permit: &Permit, stream: Channel) -> Result<(), Refusal> {
         let sender = self.handshake(stream).await?;
         self.pool.keep(Lease { key: Key::of(permit), sender });
         Ok(())
@@ -221,7 +221,7 @@ impl From<Failure> for Refusal {
     }
 }
 
-/// Plain TCP for a tunnel, by the same connector.
+/// The bytes of the destination for a tunnel, by the same connector.
 ///
 /// # Errors
 /// As [`Connector::connect`].
@@ -229,11 +229,12 @@ pub async fn open_tunnel(
     exchanger: &Exchanger,
     permit: &Permit,
     audit: &mut Audit,
-) -> Result<TcpStream, Refusal> {
+) -> Result<Channel, Refusal> {
     exchanger.connector.connect(permit, audit).await
 }
 
-fn server_name(host: &Host) -> Result<ServerName<'static>, Refusal> {
+/// The name that the certificate of a host must have.
+pub(in crate::upstream) fn server_name(host: &Host) -> Result<ServerName<'static>, Refusal> {
     match (host.ip(), host.name()) {
         (Some(ip), _) => Ok(ServerName::from(ip)),
         (None, Some(name)) => {

@@ -9,11 +9,12 @@ pub mod answer;
 pub mod auth;
 pub mod dial;
 pub mod handshake;
+pub mod secure;
 
 use serde::Deserialize;
 use workspace_common::secret::Secret;
 
-use crate::host::{Host, HostPort};
+use crate::host::{Host, HostPort, Scheme};
 use crate::policy::pattern::HostPattern;
 use crate::refusal::Refusal;
 use crate::upstream::via::address::ProxyAddress;
@@ -74,6 +75,12 @@ impl Via {
     #[must_use]
     pub const fn at(&self) -> &HostPort {
         self.proxy.at()
+    }
+
+    /// How it is spoken to.
+    #[must_use]
+    pub const fn scheme(&self) -> Scheme {
+        self.proxy.scheme()
     }
 
     /// Whether a connection to the host leads through it.

@@ -11,17 +11,17 @@ use std::time::Duration;
 use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tower_service::Service;
 use workspace_common::body::BoxError;
 
 use super::transport::Dns;
+use crate::upstream::channel::Channel;
 
 /// Time for a TCP connection to STS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection in the making.
-pub type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Channel>> + Send>>;
 
 /// The other way to an endpoint, where there is one.
 #[derive(Clone)]
@@ -70,7 +70,7 @@ impl Road {
 }
 
 impl Service<Uri> for Road {
-    type Response = TokioIo<TcpStream>;
+    type Response = TokioIo<Channel>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -83,6 +83,6 @@ impl Service<Uri> for Road {
             return Box::pin(async move { Ok(TokioIo::new(connecting.await?)) });
         }
         let connecting = self.tcp.call(uri);
-        Box::pin(async move { Ok(connecting.await?) })
+        Box::pin(async move { Ok(TokioIo::new(Channel::Plain(connecting.await?.into_inner()))) })
     }
 }

@@ -80,7 +80,7 @@ impl Proxy {
                 ..Sources::default()
             })
             .unwrap(),
-            way_out: WayOut::new(&args.upstream),
+            way_out: WayOut::new(&args.upstream).unwrap(),
             tls: crate::upstream::tls::client_config(None).unwrap(),
             aws: None,
             sinks: sinks(log.clone()),

@@ -4,27 +4,32 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::host::{AuthorityError, HostPort};
+use crate::host::{AuthorityError, HostPort, Scheme};
 
-/// Host and port of an upstream proxy that is spoken to in clear.
+/// Where an upstream proxy is, and whether it is spoken to inside TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProxyAddress(HostPort);
+pub struct ProxyAddress {
+    scheme: Scheme,
+    at: HostPort,
+}
 
 /// Why a text is no address of an upstream proxy. Never shows the text: there may be a password in
 /// it.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ProxyAddressError {
-    /// Another scheme than `http`, or none.
-    #[error("must be http://HOST:PORT; other kinds of proxies are not spoken to")]
+    /// Neither `http` nor `https`.
+    #[error(
+        "must be http://HOST:PORT or https://HOST:PORT; other kinds of proxies are not spoken to"
+    )]
     Scheme,
     /// `http://user:password@…`.
     #[error("must not hold a user name or password; put them into --upstream-proxy-auth-file")]
     Userinfo,
     /// A path, query or fragment.
-    #[error("must be http://HOST:PORT without a path")]
+    #[error("must be a scheme, a host and a port, without a path")]
     Path,
     /// Host or port are missing or malformed.
-    #[error("must be http://HOST:PORT: {0}")]
+    #[error("must be http://HOST:PORT or https://HOST:PORT: {0}")]
     Authority(AuthorityError),
 }
 
@@ -32,7 +37,13 @@ impl ProxyAddress {
     /// Host and port.
     #[must_use]
     pub const fn at(&self) -> &HostPort {
-        &self.0
+        &self.at
+    }
+
+    /// How it is spoken to.
+    #[must_use]
+    pub const fn scheme(&self) -> Scheme {
+        self.scheme
     }
 }
 
@@ -41,9 +52,7 @@ impl FromStr for ProxyAddress {
 
     fn from_str(text: &str) -> Result<Self, ProxyAddressError> {
         let (scheme, rest) = text.split_once("://").ok_or(ProxyAddressError::Scheme)?;
-        if !scheme.eq_ignore_ascii_case("http") {
-            return Err(ProxyAddressError::Scheme);
-        }
+        let scheme: Scheme = scheme.parse().map_err(|_other| ProxyAddressError::Scheme)?;
         if rest.contains('@') {
             return Err(ProxyAddressError::Userinfo);
         }
@@ -52,7 +61,9 @@ impl FromStr for ProxyAddress {
             return Err(ProxyAddressError::Path);
         }
         // The port that a proxy has by default differs from program to program.
-        HostPort::parse_authority(authority, None).map(Self).map_err(ProxyAddressError::Authority)
+        let at =
+            HostPort::parse_authority(authority, None).map_err(ProxyAddressError::Authority)?;
+        Ok(Self { scheme, at })
     }
 }
 
@@ -66,11 +77,11 @@ mod tests {
             let address: ProxyAddress = text.parse().unwrap();
             assert_eq!(address.at().to_string(), "proxy.test:3128");
         }
-        assert!("http://[2001:db8::1]:3128".parse::<ProxyAddress>().is_ok());
+        let secured: ProxyAddress = "https://[2001:db8::1]:3128".parse().unwrap();
+        assert_eq!(secured.scheme(), Scheme::Https);
         for (text, problem) in [
-            ("proxy.test:3128", "must be http://HOST:PORT;"),
+            ("proxy.test:3128", "must be http://HOST:PORT"),
             ("socks5://proxy.test:1080", "other kinds"),
-            ("https://proxy.test:3128", "other kinds"),
             ("http://proxy.test", "the port is missing"),
             ("http://me:hunter2@proxy.test:3128", "--upstream-proxy-auth-file"),
             ("http://proxy.test:3128/x", "without a path"),

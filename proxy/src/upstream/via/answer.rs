@@ -56,7 +56,8 @@ pub fn judge(head: &[u8]) -> Result<(), Refusal> {
     }
     match status {
         200..=299 => Ok(()),
-        407 => Err(Refusal::UpstreamProxyAuth),
+        // 401 is for origins; there are proxies that answer a wrong password with it all the same.
+        401 | 407 => Err(Refusal::UpstreamProxyAuth),
         300..=499 => Err(Refusal::UpstreamProxyDenied),
         504 => Err(Refusal::UpstreamProxyTimeout),
         500..=599 => Err(Refusal::UpstreamProxyFailed),
@@ -106,6 +107,7 @@ mod tests {
             ("200", Ok(())),
             ("299 ", Ok(())),
             ("407 Proxy Authentication Required", Err(Refusal::UpstreamProxyAuth)),
+            ("401 Unauthorized", Err(Refusal::UpstreamProxyAuth)),
             ("403 Forbidden", Err(Refusal::UpstreamProxyDenied)),
             ("302 Found", Err(Refusal::UpstreamProxyDenied)),
             ("502 Bad Gateway", Err(Refusal::UpstreamProxyFailed)),

@@ -9,9 +9,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::audit::Audit;
-use crate::host::{Host, HostPort};
+use crate::host::{Host, HostPort, Scheme};
 use crate::policy::{GuardTerms, Permit, PrivateException};
 use crate::refusal::Refusal;
+use crate::upstream::channel::Channel;
 use crate::upstream::guard::{self, AddressClass, CheckedAddr};
 use crate::upstream::via::{Names, Via, handshake};
 use crate::upstream::{Connector, dial};
@@ -45,7 +46,7 @@ impl Connector {
         via: &Via,
         permit: &Permit,
         audit: &mut Audit,
-    ) -> Result<TcpStream, Refusal> {
+    ) -> Result<Channel, Refusal> {
         audit.via(via.at());
         let mut failure = Refusal::UpstreamProxyFailed;
         for asked in self.asked(via, permit, audit).await?.into_iter().take(MAX_ASKED) {
@@ -85,9 +86,9 @@ impl Connector {
     ///
     /// # Errors
     /// What went wrong on the way to the upstream proxy, or what it answered.
-    pub async fn tunnel(&self, via: &Via, to: &HostPort) -> Result<TcpStream, Refusal> {
+    pub async fn tunnel(&self, via: &Via, to: &HostPort) -> Result<Channel, Refusal> {
         let authorization = via.authorization().await?;
-        let mut stream = self.reach(via.at()).await?;
+        let mut stream = self.reach(via).await?;
         let asking = handshake::ask(&mut stream, to, authorization.as_ref());
         timeout(self.connect_timeout, asking)
             .await
@@ -96,7 +97,17 @@ impl Connector {
     }
 
     /// A connection to the upstream proxy itself.
-    async fn reach(&self, proxy: &HostPort) -> Result<TcpStream, Refusal> {
+    async fn reach(&self, via: &Via) -> Result<Channel, Refusal> {
+        let stream = self.reach_in_clear(via.at()).await?;
+        if via.scheme() == Scheme::Http {
+            return Ok(Channel::Plain(stream));
+        }
+        timeout(self.connect_timeout, self.proxy_tls.secure(&via.at().host, stream))
+            .await
+            .map_err(|_elapsed| Refusal::UpstreamProxyTimeout)?
+    }
+
+    async fn reach_in_clear(&self, proxy: &HostPort) -> Result<TcpStream, Refusal> {
         let found = self.resolver.lookup(&proxy.host).await.map_err(|refusal| {
             tracing::warn!(host = %proxy.host, code = refusal.code(), "the upstream proxy has no address");
             Refusal::UpstreamProxyUnreachable

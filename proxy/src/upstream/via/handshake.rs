@@ -5,10 +5,12 @@ use std::io;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 use workspace_common::secret::Secret;
 
 use crate::host::HostPort;
 use crate::refusal::Refusal;
+use crate::upstream::channel::Channel;
 use crate::upstream::via::answer;
 
 /// Bytes that are looked at in one step.
@@ -20,12 +22,13 @@ const STEP: usize = 1024;
 /// # Errors
 /// What the upstream proxy said, or how it failed.
 pub async fn ask(
-    stream: &mut TcpStream,
+    stream: &mut Channel,
     to: &HostPort,
     authorization: Option<&Secret<String>>,
 ) -> Result<(), Refusal> {
     let request = request(to, authorization);
     stream.write_all(request.expose().as_bytes()).await.map_err(broken)?;
+    stream.flush().await.map_err(broken)?;
     let head = read_head(stream).await?;
     let verdict = answer::judge(&head);
     if let Err(refusal) = verdict {
@@ -46,8 +49,27 @@ fn request(to: &HostPort, authorization: Option<&Secret<String>>) -> Secret<Stri
     Secret::new(text)
 }
 
+async fn read_head(stream: &mut Channel) -> Result<Vec<u8>, Refusal> {
+    match stream {
+        Channel::Plain(stream) => read_plain(stream).await,
+        Channel::Secured(stream) => read_secured(stream).await,
+    }
+}
+
+/// Byte by byte out of what is decrypted already.
+async fn read_secured(stream: &mut TlsStream<TcpStream>) -> Result<Vec<u8>, Refusal> {
+    let mut head = Vec::new();
+    loop {
+        let before = head.len();
+        head.push(stream.read_u8().await.map_err(broken)?);
+        if answer::find_end(&head, before)?.is_some() {
+            return Ok(head);
+        }
+    }
+}
+
 /// Looks before it takes, so that what follows the head stays in the socket.
-async fn read_head(stream: &mut TcpStream) -> Result<Vec<u8>, Refusal> {
+async fn read_plain(stream: &mut TcpStream) -> Result<Vec<u8>, Refusal> {
     let mut head = Vec::new();
     let mut step = [0; STEP];
     loop {
