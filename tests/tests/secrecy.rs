@@ -311,6 +311,8 @@ fn no_secret_is_let_out() -> Result<()> {
     assert_eq!(core, ["0", "0"], "its memory could be written to a disk");
     proxy.daemon.signal(Signal::TERM)?;
     ensure!(proxy.daemon.wait()?.success());
+    ensure!(proxy.audit().len() > 30, "little was asked");
+    ensure!(proxy.daemon.stderr().contains("DEBUG"), "the log was not talkative");
     found.keep("stdout", proxy.daemon.stdout());
     found.keep("stderr", proxy.daemon.stderr());
 
