@@ -149,6 +149,9 @@ fn ask_as_workspace(proxy: &Proxy, port: u16, found: &Found) -> Result<()> {
             }
         }
     }
+    // A name that nobody knows: dns_error or dns_timeout, and many words of the resolver in the log.
+    let url = format!("http://unknown.test/{p}?q={q}");
+    found.answer("an unknown name", &send(proxy, &full("GET", &url, "unknown.test"))?);
     let bad_head = full("GET", "/", "a").replace("X-Any: ", "X-Any : ");
     found.answer("a malformed head", &send(proxy, &bad_head)?);
     found.answer("a long head", &send(proxy, &bad_head.replace("X-Any", &"a".repeat(70_000)))?);
@@ -277,11 +280,12 @@ fn no_secret_is_let_out() -> Result<()> {
         .policy(|policy| {
             let allow = policy["egress"]["allow"].as_array_mut().expect("a list");
             allow.push(json!({ "host": "gone.test", "ports": [80] }));
+            allow.push(json!({ "host": "unknown.test", "ports": [80] }));
             allow.push(json!({ "host": "10.0.0.1", "ports": [origin.port()] }));
             policy["egress"]["deny"] = json!([{ "host": "evil.test" }]);
         })
         .args(&["--upstream-proxy", &company.url(), "--upstream-proxy-auth-file", &auth])
-        .args(&["--upstream-proxy-bypass", "origin.test,127.0.0.1"])
+        .args(&["--upstream-proxy-bypass", "origin.test,unknown.test,127.0.0.1"])
         .args(&["--allow-plain-http-rules", "--log-level", "trace", "--bedrock"])
         .args(&["--dns-server", "127.0.0.1:9", "--dns-timeout", "1s"])
         .env("AWS_REGION", "us-east-1")
