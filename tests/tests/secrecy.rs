@@ -41,7 +41,9 @@ impl Found {
 /// base64 wherever it begins in what was encoded.
 fn forms(secret: &str) -> Vec<String> {
     let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let mut forms = vec![secret.to_owned(), secret.replace('+', "%2B"), hex.to_uppercase(), hex];
+    let mut forms = vec![secret.to_owned(), hex.to_uppercase(), hex];
+    // In a query the sign stands for a blank, which has an encoding of its own.
+    forms.extend(["%2B", "%20", " "].map(|sign| secret.replace('+', sign)));
     for before in 0..3 {
         let padded = ["x".repeat(before).as_str(), secret].concat();
         let encoded = STANDARD_NO_PAD.encode(&padded);
