@@ -3,8 +3,10 @@
 //!
 //! It holds no query, no path, no header value, no body and no resolved address.
 //!
-//! Invariant: [`Audit`] is consumed by `finish`; dropping it unfinished records a cancelled request.
+//! Invariant: [`Audit`] is consumed by `finish`; dropping it unfinished records a cancelled request, or
+//! one whose task has panicked.
 
+mod batch;
 pub mod writer;
 
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
-use crate::audit::writer::AuditWriter;
+use crate::audit::writer::{AuditWriter, NoRoom, Place};
 use crate::classify::Target;
 use crate::host::{Host, HostPort};
 use crate::metrics::Metrics;
@@ -92,6 +94,8 @@ struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
     would_deny: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    via: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     addr_class: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sni: Option<String>,
@@ -124,6 +128,7 @@ pub struct Audit {
     started: Instant,
     counts: ByteCounts,
     record: Record,
+    place: Result<Option<Place>, NoRoom>,
     finished: bool,
 }
 
@@ -146,8 +151,17 @@ impl Audit {
             started: Instant::now(),
             counts: ByteCounts::default(),
             record,
+            place: sinks.writer.begin(),
             finished: false,
         }
+    }
+
+    /// Whether the line will be kept, where that is a condition of being served.
+    ///
+    /// # Errors
+    /// [`Refusal::AuditUnavailable`] when it would not.
+    pub fn check_room(&self) -> Result<(), Refusal> {
+        self.place.as_ref().map(|_place| ()).map_err(|_no_room| Refusal::AuditUnavailable)
     }
 
     /// What was asked.
@@ -214,10 +228,15 @@ impl Audit {
         self.sinks.metrics.dns_seconds.observe(elapsed.as_secs_f64());
     }
 
-    /// How long the connection took, and to what class of address.
-    pub fn connected(&mut self, elapsed: Duration, class: AddressClass) {
+    /// The upstream proxy that is asked for the connection.
+    pub fn via(&mut self, proxy: &HostPort) {
+        self.record.via = Some(proxy.to_string());
+    }
+
+    /// How long the connection took, and to what class of address, where that is known.
+    pub fn connected(&mut self, elapsed: Duration, class: Option<AddressClass>) {
         self.record.ms_connect = Some(millis(elapsed));
-        self.record.addr_class = Some(class.as_str());
+        self.record.addr_class = class.map(AddressClass::as_str);
         self.sinks.metrics.connect_seconds.observe(elapsed.as_secs_f64());
     }
 
@@ -275,16 +294,24 @@ impl Audit {
         metrics.requests.with_label_values(&[record.mode, verdict.decision, verdict.code]).inc();
         metrics.bytes.with_label_values(&["up"]).inc_by(record.bytes_up);
         metrics.bytes.with_label_values(&["down"]).inc_by(record.bytes_down);
-        let line = serde_json::to_string(record);
-        if !line.is_ok_and(|line| self.sinks.writer.write(line)) {
-            metrics.audit_dropped.inc();
+        let place = std::mem::replace(&mut self.place, Ok(None));
+        match serde_json::to_string(record) {
+            Ok(line) => self.sinks.writer.write(line, place.ok().flatten()),
+            Err(_unwritable) => metrics.audit_dropped.inc(),
         }
     }
 }
 
 impl Drop for Audit {
     fn drop(&mut self) {
-        if !self.finished {
+        if self.finished {
+            return;
+        }
+        // A panic unwinds through here: the only sign of it that the request leaves.
+        if std::thread::panicking() {
+            let panicked = "panicked";
+            self.write(&Verdict { decision: "error", code: panicked, close_reason: panicked });
+        } else {
             let cancelled = Outcome::Cancelled.as_str();
             self.write(&Verdict { decision: "allow", code: cancelled, close_reason: cancelled });
         }

@@ -10,9 +10,13 @@ use workspace_common::listen::ListenAddr;
 use workspace_common::logging::LogFormat;
 
 use crate::admin::RulesNeeded;
+use crate::audit::writer::Lines;
 use crate::client::{HealthArgs, RulesArgs};
 use crate::host::Host;
 use crate::limits::LimitArgs;
+use crate::policy::pattern::HostPattern;
+use crate::upstream::via::address::ProxyAddressError;
+use crate::upstream::via::{Names, ViaSettings};
 
 /// The only way out of a workspace: a forward proxy with a whitelist that holds the credentials.
 #[derive(Debug, Parser)]
@@ -174,9 +178,50 @@ pub struct UpstreamArgs {
     )]
     pub dns_server: Vec<SocketAddr>,
 
+    /// Proxy that everything leaves through, http://HOST:PORT or https://HOST:PORT
+    // Text, because the parser's own messages would show a password in it; so would the help.
+    #[arg(
+        long,
+        env = "WORKSPACE_PROXY_UPSTREAM_PROXY",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub upstream_proxy: Option<String>,
+
+    /// File with the credential for it: user:password, or a whole Proxy-Authorization value
+    #[arg(long, env = "WORKSPACE_PROXY_UPSTREAM_PROXY_AUTH_FILE", value_name = "FILE")]
+    pub upstream_proxy_auth_file: Option<PathBuf>,
+
+    /// Hosts and ranges that are connected to directly all the same; comma-separated, repeatable
+    #[arg(
+        long,
+        env = "WORKSPACE_PROXY_UPSTREAM_PROXY_BYPASS",
+        value_name = "LIST",
+        value_delimiter = ','
+    )]
+    pub upstream_proxy_bypass: Vec<HostPattern>,
+
+    /// Who looks names up when there is an upstream proxy [default: there]
+    #[arg(long, env = "WORKSPACE_PROXY_UPSTREAM_PROXY_NAMES", value_name = "WHERE", value_enum)]
+    pub upstream_proxy_names: Option<Names>,
+
     /// Let rules have http:// base URLs
     #[arg(long, env = "WORKSPACE_PROXY_ALLOW_PLAIN_HTTP_RULES", value_parser = BoolishValueParser::new())]
     pub allow_plain_http_rules: bool,
+}
+
+impl UpstreamArgs {
+    /// What the flags say about an upstream proxy.
+    ///
+    /// # Errors
+    /// The address is none.
+    pub fn via(&self) -> Result<ViaSettings, ProxyAddressError> {
+        Ok(ViaSettings {
+            proxy: self.upstream_proxy.as_deref().map(str::parse).transpose()?,
+            bypass: self.upstream_proxy_bypass.clone(),
+            names: self.upstream_proxy_names,
+        })
+    }
 }
 
 /// AWS and the Bedrock route.
@@ -216,6 +261,10 @@ pub struct LogArgs {
     #[arg(long, env = "WORKSPACE_PROXY_AUDIT_FILE", value_name = "FILE")]
     pub audit_file: Option<PathBuf>,
 
+    /// Refuse requests whose audit line could not be kept, in place of losing the line
+    #[arg(long, env = "WORKSPACE_PROXY_REQUIRE_AUDIT", value_parser = BoolishValueParser::new())]
+    pub require_audit: bool,
+
     /// Form of the log on the standard error output
     #[arg(long, env = "WORKSPACE_PROXY_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
@@ -223,6 +272,14 @@ pub struct LogArgs {
     /// error, warn, info, debug or trace
     #[arg(long, env = "WORKSPACE_PROXY_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
+}
+
+impl LogArgs {
+    /// What becomes of requests whose audit lines cannot be kept.
+    #[must_use]
+    pub const fn audit_lines(&self) -> Lines {
+        if self.require_audit { Lines::Required } else { Lines::Wanted }
+    }
 }
 
 fn parse_dns_server(text: &str) -> Result<SocketAddr, String> {

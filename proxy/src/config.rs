@@ -21,6 +21,8 @@ use crate::limits::LimitArgs;
 use crate::policy::Policy;
 use crate::policy::place::Place;
 use crate::policy::review::{Warning, review};
+use crate::upstream::via::ViaSettings;
+use crate::upstream::via::address::ProxyAddressError;
 
 /// A policy file larger than this is a mistake. 100,000 rules fit.
 const MAX_POLICY_BYTES: u64 = 8 * 1024 * 1024;
@@ -32,6 +34,8 @@ pub struct Settings {
     pub policy: Policy,
     /// Names with fixed addresses, as in a hosts file.
     pub hosts: HashMap<Arc<str>, Vec<IpAddr>>,
+    /// The upstream proxy, where the file configures it.
+    pub via: ViaSettings,
     /// The Bedrock route, where the file configures it.
     pub bedrock: Option<wire::BedrockWire>,
     /// Whether rules may have an `http://` base URL.
@@ -71,6 +75,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// What it says.
         version: u32,
+    },
+    /// `upstream_proxy` is no address. What it says is not shown: there may be a password in it.
+    #[error("policy file {path}: upstream_proxy {problem}")]
+    UpstreamProxy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: ProxyAddressError,
     },
     /// One entry is wrong.
     #[error("{place}: `{entry}`: {problem}")]
@@ -112,6 +124,7 @@ impl Settings {
         Ok(Self {
             policy: Policy::new(compiler.parts),
             hosts: compiler.hosts,
+            via: compiler.via,
             bedrock: wire.bedrock,
             allow_plain_http_rules: wire.rules.allow_plain_http,
             limits: wire.limits,

@@ -31,7 +31,7 @@ pub struct Metrics {
     pub would_deny: IntCounterVec,
     /// Attempts to read the policy again, by result: `applied` or `refused`.
     pub policy_reloads: IntCounterVec,
-    /// Audit lines lost because the reader of the log does not keep up.
+    /// Audit lines lost because the log does not take them.
     pub audit_dropped: IntCounter,
 }
 
@@ -65,7 +65,7 @@ impl Metrics {
             policy_reloads: counters("policy_reloads_total", "Reloads of the policy", &["result"])?,
             audit_dropped: IntCounter::new(
                 "ws_proxy_audit_dropped_total",
-                "Audit lines lost to a slow log reader",
+                "Audit lines lost to a slow log reader or a failing log",
             )?,
         };
         metrics.register()?;

@@ -198,6 +198,21 @@ refusals! {
     /// A host is asked too often.
     RateLimited = TOO_MANY_REQUESTS, "rate_limited", "http_request_denied", "Too many requests to this host",
         "The workspace may ask this host only so often. Try again in a second, and more slowly.";
+    /// The upstream proxy accepts no connection, has no address, or its TLS handshake fails.
+    UpstreamProxyUnreachable = BAD_GATEWAY, "upstream_proxy_unreachable", "destination_unavailable", "The upstream proxy could not be reached",
+        "Everything leaves through another proxy here, and that one accepted no connection.";
+    /// The upstream proxy wants another credential than it got.
+    UpstreamProxyAuth = BAD_GATEWAY, "upstream_proxy_auth", "proxy_configuration_error", "The upstream proxy wants a credential",
+        "The proxy that everything leaves through did not accept this one's credential. The operator has to correct it.";
+    /// The upstream proxy refuses the destination.
+    UpstreamProxyDenied = BAD_GATEWAY, "upstream_proxy_denied", "http_request_denied", "The upstream proxy refuses the destination",
+        "The policy of this workspace allows the destination; the proxy that everything leaves through does not. A retry will not help.";
+    /// The upstream proxy could not connect to the destination.
+    UpstreamProxyFailed = BAD_GATEWAY, "upstream_proxy_failed", "destination_unavailable", "The upstream proxy made no connection",
+        "The proxy that everything leaves through could not connect to the destination.";
+    /// What the upstream proxy answered is no HTTP, or has two readings.
+    UpstreamProxyBadAnswer = BAD_GATEWAY, "upstream_proxy_bad_answer", "http_protocol_error", "The upstream proxy gave no valid answer",
+        "The proxy that everything leaves through closed the connection or answered with malformed HTTP.";
     /// The credential for the route cannot be had.
     CredentialsUnavailable = BAD_GATEWAY, "credentials_unavailable", "proxy_internal_error", "The credential is not available",
         "The proxy cannot get the credential for this route at the moment. Nothing was sent without it.";
@@ -207,12 +222,18 @@ refusals! {
     /// The limit of connections is reached.
     TooManyConnections = SERVICE_UNAVAILABLE, "too_many_connections", "connection_limit_reached", "The proxy is at its limit",
         "Too many connections to the proxy are open. Close some or try again later.";
+    /// The audit line would be lost, and lines are required.
+    AuditUnavailable = SERVICE_UNAVAILABLE, "audit_unavailable", "proxy_internal_error", "The request cannot be recorded",
+        "Every request is written down here before it is served, and the log takes nothing at the moment. Try again later.";
     /// The proxy is stopping.
     Draining = SERVICE_UNAVAILABLE, "draining", "proxy_internal_response", "The proxy is stopping",
         "No new requests are taken.";
     /// The connect budget ran out.
     ConnectTimeout = GATEWAY_TIMEOUT, "connect_timeout", "connection_timeout", "The destination did not answer in time",
         "No connection was made within the time limit.";
+    /// The upstream proxy did not answer in time, or did not connect in time.
+    UpstreamProxyTimeout = GATEWAY_TIMEOUT, "upstream_proxy_timeout", "connection_timeout", "The upstream proxy did not answer in time",
+        "The proxy that everything leaves through made no connection within the time limit.";
     /// The name server did not answer in time.
     DnsTimeout = GATEWAY_TIMEOUT, "dns_timeout", "dns_timeout", "The name server did not answer in time",
         "The host name could not be resolved within the time limit.";

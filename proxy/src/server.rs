@@ -5,13 +5,16 @@
 
 pub mod aws_route;
 pub mod management;
+pub mod memory;
 pub mod policy_view;
 pub mod reload;
+pub mod way_out;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use workspace_common::drain::{self, Drain, StopSignals};
@@ -22,7 +25,7 @@ use workspace_common::token::{BearerToken, TokenError};
 use crate::admin::OwnNames;
 use crate::audit::Sinks;
 use crate::audit::writer::AuditWriter;
-use crate::cli::{ListenArgs, ServeArgs};
+use crate::cli::{ListenArgs, LogArgs, ServeArgs};
 use crate::config::{ConfigError, Settings, Sources};
 use crate::context::Context;
 use crate::limits::Limits;
@@ -34,6 +37,7 @@ use crate::rules::{PlainHttp, RuleLimits, RuleStore};
 use crate::server::aws_route::{AwsPlan, AwsSetupError};
 use crate::server::management::Management;
 use crate::server::reload::{Fixed, Reload};
+use crate::server::way_out::WayOut;
 use crate::service;
 use crate::upstream::Connector;
 use crate::upstream::dial::OwnListeners;
@@ -42,6 +46,9 @@ use crate::upstream::guard::Cluster;
 use crate::upstream::pool::MAX_IDLE;
 use crate::upstream::resolve::{Resolver, ResolverError, ResolverOptions};
 use crate::upstream::tls::{TlsSetupError, client_config};
+use crate::upstream::via::address::ProxyAddressError;
+use crate::upstream::via::auth::AuthFileError;
+use crate::upstream::via::secure::ProxyTls;
 
 /// Why the proxy does not start.
 #[derive(Debug, Error)]
@@ -58,6 +65,12 @@ pub enum StartError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsSetupError),
+    /// The address of the upstream proxy is none.
+    #[error("--upstream-proxy {0}")]
+    UpstreamProxy(#[from] ProxyAddressError),
+    /// The credential for the upstream proxy cannot be used.
+    #[error(transparent)]
+    UpstreamProxyAuth(#[from] AuthFileError),
     /// Name resolution cannot be set up.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
@@ -95,6 +108,7 @@ pub enum StartError {
 /// # Errors
 /// When it cannot start. Once it runs, it ends only by a signal.
 pub fn run(args: &ServeArgs) -> Result<(), StartError> {
+    memory::keep_private();
     check_listeners(&args.listeners)?;
     let prepared = Prepared::new(args)?;
     let writer = prepared.sinks.writer.clone();
@@ -128,6 +142,7 @@ const TURNED_AWAY: usize = 64;
 /// Everything that is read or bound before the runtime starts.
 struct Prepared {
     settings: Settings,
+    way_out: WayOut,
     tls: rustls::ClientConfig,
     token: Option<BearerToken>,
     aws: Option<AwsPlan>,
@@ -139,16 +154,17 @@ struct Prepared {
 impl Prepared {
     fn new(args: &ServeArgs) -> Result<Self, StartError> {
         let settings = Settings::load(&Sources::from(&args.policy))?;
+        let way_out = WayOut::new(&args.upstream)?;
+        way_out.check(&settings.via)?;
         let tls = client_config(args.upstream.upstream_ca.as_deref())?;
         let token =
             args.listeners.admin_token_file.as_deref().map(BearerToken::load).transpose()?;
         let aws = AwsPlan::read(&args.aws, settings.bedrock.as_ref())?;
-        let sinks = Sinks {
-            writer: audit_writer(args.logs.audit_file.as_deref())?,
-            metrics: Metrics::new()?,
-        };
+        let metrics = Metrics::new()?;
+        let sinks = Sinks { writer: audit_writer(&args.logs, &metrics)?, metrics };
         Ok(Self {
             settings,
+            way_out,
             tls,
             token,
             aws,
@@ -161,12 +177,14 @@ impl Prepared {
     async fn serve(self, args: &ServeArgs) -> Result<(), StartError> {
         let mut signals = StopSignals::install().map_err(StartError::Runtime)?;
         let fixed = Fixed::of(&self.settings);
-        let reload =
-            Reload::new(Sources::from(&args.policy), fixed).map_err(StartError::Runtime)?;
+        let way_out = self.way_out.clone();
+        let reload = Reload::new(Sources::from(&args.policy), fixed, way_out)
+            .map_err(StartError::Runtime)?;
         warn_about(&self.settings);
         let (trigger, drain) = drain::channel();
         let plan = Plan {
             settings: self.settings,
+            way_out: self.way_out,
             tls: self.tls,
             aws: self.aws,
             sinks: self.sinks,
@@ -195,8 +213,9 @@ impl Prepared {
     }
 }
 
-fn audit_writer(file: Option<&Path>) -> Result<AuditWriter, StartError> {
-    AuditWriter::start(file).map_err(|source| {
+fn audit_writer(args: &LogArgs, metrics: &Metrics) -> Result<AuditWriter, StartError> {
+    let file = args.audit_file.as_deref();
+    AuditWriter::start(file, args.audit_lines(), metrics.audit_dropped.clone()).map_err(|source| {
         let to = file.unwrap_or_else(|| Path::new("(standard output)"));
         StartError::Audit { to: to.to_owned(), source }
     })
@@ -219,7 +238,9 @@ fn warn_about(settings: &Settings) {
 
 fn announce(context: &Context) {
     let policy = context.policy.current();
+    let via = context.exchanger.connector().via.load();
     tracing::info!(
+        upstream_proxy = via.as_deref().map(|via| tracing::field::display(via.at())),
         allow_rules = policy.allow_count(),
         deny_rules = policy.deny_count(),
         bedrock = context.bedrock.is_some(),
@@ -243,6 +264,7 @@ fn own_listeners(workspace: &[BoundListener], admin: &[BoundListener]) -> OwnLis
 /// What the context is made from.
 struct Plan {
     settings: Settings,
+    way_out: WayOut,
     tls: rustls::ClientConfig,
     aws: Option<AwsPlan>,
     sinks: Sinks,
@@ -259,14 +281,16 @@ impl Plan {
             timeout: limits.dns_timeout,
         })?;
         let routes = self.aws.as_ref().map(AwsPlan::routes).unwrap_or_default();
-        let start = |plan: AwsPlan| plan.start(self.tls.clone(), &resolver, &self.drain);
-        let bedrock = self.aws.map(start);
-        let connector = Connector {
+        let connector = Arc::new(Connector {
             resolver,
             own: self.own,
             cluster: Cluster::from_environment(),
             connect_timeout: limits.connect_timeout,
-        };
+            proxy_tls: ProxyTls::new(self.tls.clone()),
+            via: ArcSwapOption::new(self.way_out.via(&self.settings.via)),
+        });
+        let start = |plan: AwsPlan| plan.start(self.tls.clone(), &connector, &self.drain);
+        let bedrock = self.aws.map(start);
         let plain_http =
             args.upstream.allow_plain_http_rules || self.settings.allow_plain_http_rules;
         let tunnels = limits.max_tunnels.min(Semaphore::MAX_PERMITS);

@@ -177,6 +177,7 @@ async fn forward_inside(
     request: Request<Incoming>,
     audit: &mut Audit,
 ) -> Result<Reply, Refusal> {
+    audit.check_room()?;
     let (head, body) = request.into_parts();
     let target = classify_inside(&head, permit.at())?;
     audit.target(&Target::Forward(target.clone()));
@@ -257,6 +258,7 @@ async fn serve(
     let target = classify(&head, context.routes)?;
     let request = Request::from_parts(head, body);
     audit.target(&target);
+    audit.check_room()?;
     if context.drain.is_draining() {
         return Err(Refusal::Draining.into());
     }

@@ -15,8 +15,8 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
+use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use workspace_common::body::{self, Body};
 use workspace_common::serve::Welcome;
@@ -33,12 +33,13 @@ use crate::relay::relay;
 use crate::service::{self, Inside};
 use crate::strict::Strict;
 use crate::tunnel::client_hello::ClientHello;
+use crate::upstream::channel::Channel;
 use crate::upstream::exchange::open_tunnel;
 
 /// A tunnel that stands on the upstream side and waits for the client to have its 200.
 #[derive(Debug)]
 pub struct Tunnel {
-    upstream: TcpStream,
+    upstream: Channel,
     client: OnUpgrade,
     slot: OwnedSemaphorePermit,
     permit: Permit,
@@ -80,7 +81,7 @@ impl Tunnel {
             audit.finish(Outcome::Cancelled);
             return;
         };
-        context.sinks.metrics.tunnels_active.inc();
+        let _counted = Counted::new(&context.sinks.metrics.tunnels_active);
         // Leaving hyper saves its buffers for as long as the tunnel lives. Inside HTTP/2 that is
         // not possible: the stream is one of many on the connection.
         let session = Session {
@@ -97,13 +98,28 @@ impl Tunnel {
             }
             Err(client) => session.serve(TokioIo::new(client), Bytes::new(), audit).await,
         }
-        context.sinks.metrics.tunnels_active.dec();
+    }
+}
+
+/// Counts an open tunnel for as long as it lives, however it ends.
+struct Counted(IntGauge);
+
+impl Counted {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
 struct Session {
     context: Arc<Context>,
-    upstream: TcpStream,
+    upstream: Channel,
     permit: Permit,
     peer: Peer,
 }
@@ -174,7 +190,7 @@ impl Session {
 }
 
 /// Relays until both sides have ended, or one is made to.
-async fn carry<C>(client: C, upstream: TcpStream, early: Bytes, terms: Terms, audit: Audit)
+async fn carry<C>(client: C, upstream: Channel, early: Bytes, terms: Terms, audit: Audit)
 where
     C: AsyncRead + AsyncWrite + Unpin,
 {

@@ -1,25 +1,31 @@
 //! The way out: from a permit to a connection. Nothing else in the program opens a socket to a
 //! destination that a workspace chose.
 //!
-//! Order: resolve, judge every address, refuse the proxy's own listeners, dial what is left.
+//! Order: resolve, judge every address, refuse the proxy's own listeners, dial what is left. Where an
+//! upstream proxy is configured ([`via`]), it is dialled in place of that, and asked for a tunnel.
 
+pub mod channel;
 pub mod dial;
 pub mod exchange;
 pub mod guard;
 pub mod pool;
 pub mod resolve;
 pub mod tls;
+pub mod via;
 
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
+use arc_swap::ArcSwapOption;
 
 use crate::audit::Audit;
 use crate::policy::Permit;
 use crate::refusal::Refusal;
+use crate::upstream::channel::Channel;
 use crate::upstream::dial::OwnListeners;
 use crate::upstream::guard::{CheckedAddr, Cluster};
 use crate::upstream::resolve::Resolver;
+use crate::upstream::via::Via;
+use crate::upstream::via::secure::ProxyTls;
 
 /// What connecting needs.
 #[derive(Debug)]
@@ -32,6 +38,10 @@ pub struct Connector {
     pub cluster: Cluster,
     /// Limit for all attempts together, resolution apart.
     pub connect_timeout: Duration,
+    /// The proxy that everything leaves through; none where there is a way of our own.
+    pub via: ArcSwapOption<Via>,
+    /// TLS to that proxy, where it wants it.
+    pub proxy_tls: ProxyTls,
 }
 
 impl Connector {
@@ -39,15 +49,27 @@ impl Connector {
     ///
     /// # Errors
     /// A refusal of the guard, or what went wrong on the way.
-    pub async fn connect(&self, permit: &Permit, audit: &mut Audit) -> Result<TcpStream, Refusal> {
+    pub async fn connect(&self, permit: &Permit, audit: &mut Audit) -> Result<Channel, Refusal> {
+        if let Some(via) = self.via(&permit.at().host) {
+            return self.connect_through(&via, permit, audit).await;
+        }
+        let addresses = self.look_up(permit, audit).await?;
+        let begun = Instant::now();
+        let (stream, used) = dial::dial(&addresses, self.connect_timeout).await?;
+        audit.connected(begun.elapsed(), Some(used.class()));
+        Ok(Channel::Plain(stream))
+    }
+
+    /// Resolves and judges.
+    async fn look_up(
+        &self,
+        permit: &Permit,
+        audit: &mut Audit,
+    ) -> Result<Vec<CheckedAddr>, Refusal> {
         let begun = Instant::now();
         let found = self.resolver.lookup(&permit.at().host).await;
         audit.resolved(begun.elapsed());
-        let addresses = self.survivors(permit, found?)?;
-        let begun = Instant::now();
-        let (stream, used) = dial::dial(&addresses, self.connect_timeout).await?;
-        audit.connected(begun.elapsed(), used.class());
-        Ok(stream)
+        self.survivors(permit, found?)
     }
 
     /// The addresses that would be dialled, for those who only want to know.

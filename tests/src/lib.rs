@@ -35,5 +35,6 @@ pub mod tar;
 pub mod terminal;
 pub mod tools;
 pub mod tree;
+pub mod upstream_proxy;
 pub mod wait;
 pub mod world;

@@ -40,6 +40,8 @@ pub enum Tool {
     Shellcheck,
     /// A Redis server and its command line.
     Redis,
+    /// The tinyproxy program.
+    Tinyproxy,
     /// Root, and the programs that make networks: ip, nft, nsenter, unshare.
     NetworkLab,
     /// A mount namespace to mount file systems in.
@@ -93,6 +95,7 @@ impl Tool {
                 works("redis-server", &["-v"]) && works("redis-cli", &["-v"]),
                 "redis-server is not installed",
             ),
+            Self::Tinyproxy => unless(works("tinyproxy", &["-v"]), "tinyproxy is not installed"),
             Self::NetworkLab => unless(
                 rustix::process::getuid().is_root()
                     && [("ip", "-V"), ("nft", "-v"), ("nsenter", "-V"), ("unshare", "-V")]

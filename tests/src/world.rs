@@ -190,7 +190,11 @@ pub fn bytes(text: &str) -> Vec<u8> {
     text.chars().map(|c| u8::try_from(u32::from(c)).expect("a character for a byte")).collect()
 }
 
-fn tls(server: &Server) -> Result<ServerConfig> {
+/// What a server with this certificate and key speaks TLS with.
+///
+/// # Errors
+/// When they are none.
+pub fn tls(server: &Server) -> Result<ServerConfig> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&server.certificate)?.collect();
     let key = PrivateKeyDer::from_pem_file(&server.key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());

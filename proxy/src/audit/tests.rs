@@ -4,7 +4,10 @@ use std::io::Write;
 use std::sync::Mutex;
 use std::sync::mpsc::Receiver;
 
+use prometheus::IntCounter;
+
 use super::*;
+use crate::audit::writer::{Lines, PLACES};
 
 #[derive(Clone, Default)]
 struct Captured(Arc<Mutex<Vec<u8>>>);
@@ -22,10 +25,10 @@ impl Write for Captured {
 
 fn lines_of(run: impl FnOnce(&Sinks)) -> Vec<serde_json::Value> {
     let captured = Captured::default();
-    let sinks = Sinks {
-        writer: AuditWriter::to(captured.clone()).unwrap(),
-        metrics: Metrics::new().unwrap(),
-    };
+    let metrics = Metrics::new().unwrap();
+    let lost = metrics.audit_dropped.clone();
+    let writer = AuditWriter::to(captured.clone(), Lines::Wanted, lost).unwrap();
+    let sinks = Sinks { writer, metrics };
     run(&sinks);
     sinks.writer.flush();
     let bytes = captured.0.lock().unwrap().clone();
@@ -100,9 +103,48 @@ impl Write for Stuck {
 #[test]
 fn a_full_queue_behind_a_stuck_reader_does_not_keep_the_process_from_ending() {
     let (release, stuck) = std::sync::mpsc::channel();
-    let writer = AuditWriter::to(Stuck(stuck)).unwrap();
-    while writer.write("line".repeat(1000)) {}
+    let lost = IntCounter::new("lost", "lost").unwrap();
+    let writer = AuditWriter::to(Stuck(stuck), Lines::Wanted, lost.clone()).unwrap();
+    let line = || "line".repeat(1000);
+    while lost.get() == 0 {
+        writer.write(line(), None);
+    }
     writer.flush();
-    assert!(!writer.write(String::new()), "the reader was not stuck");
+    writer.write(line(), None);
+    assert_eq!(lost.get(), 2, "the reader was not stuck");
     drop(release);
+}
+
+#[test]
+fn a_required_line_has_its_place_before_its_request_is_served() {
+    let (release, stuck) = std::sync::mpsc::channel();
+    let metrics = Metrics::new().unwrap();
+    let lost = metrics.audit_dropped.clone();
+    let writer = AuditWriter::to(Stuck(stuck), Lines::Required, lost.clone()).unwrap();
+    let sinks = Sinks { writer, metrics };
+    let served: Vec<Audit> = (0..PLACES).map(|_| Audit::begin(&sinks, &"tcp", "GET")).collect();
+    assert!(served.iter().all(|audit| audit.check_room().is_ok()));
+    let refused = Audit::begin(&sinks, &"tcp", "GET");
+    assert_eq!(refused.check_room(), Err(Refusal::AuditUnavailable));
+    refused.refused(Refusal::AuditUnavailable);
+    assert_eq!(lost.get(), 1, "only the line of what was not served");
+    served.into_iter().for_each(|audit| audit.finish(Outcome::Completed));
+    assert_eq!(lost.get(), 1);
+    drop(release);
+}
+
+#[test]
+fn a_panic_is_no_cancellation() {
+    let lines = lines_of(|sinks| {
+        let sinks = sinks.clone();
+        let request = std::thread::spawn(move || {
+            let _audit = Audit::begin(&sinks, &"tcp", "GET");
+            panic!("as it happens");
+        });
+        assert!(request.join().is_err());
+    });
+    assert_eq!(
+        (&lines[0]["decision"], &lines[0]["code"], &lines[0]["close_reason"]),
+        (&"error".into(), &"panicked".into(), &"panicked".into())
+    );
 }

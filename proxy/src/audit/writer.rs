@@ -1,22 +1,53 @@
 //! Writes audit lines from one thread of its own, so that a slow reader of the log never slows a
-//! request down. What does not fit into the queue is counted and lost.
+//! request down.
+//!
+//! Every line takes a place among a bounded number until it is written. Usually it takes it at the end
+//! of its request, and without one it is counted and lost. Where lines are required, the place is
+//! taken before the request is served, and without one the request is refused: then no request is
+//! served whose line would find no room.
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use prometheus::IntCounter;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::audit::batch::Batch;
 
 /// Lines that wait to be written; about 4 MiB at the usual 500 bytes a line.
-const QUEUE: usize = 8192;
+pub const PLACES: usize = 8192;
 
 /// How long the end of the process waits for the log's reader.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
-/// How often it looks whether the full queue of a slow reader has room again.
-const CLOSE_GLANCE: Duration = Duration::from_millis(10);
 
-enum Message {
-    Line(String),
+/// What becomes of requests whose lines cannot be kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lines {
+    /// They are served; their lines are counted and lost.
+    #[default]
+    Wanted,
+    /// They are refused.
+    Required,
+}
+
+/// The right to have one line written.
+#[derive(Debug)]
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// There is no place, or the lines before could not be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the audit log has no room")]
+pub struct NoRoom;
+
+pub(super) enum Message {
+    Line(String, Place),
     /// Write out everything before this, then answer.
     Flush(SyncSender<()>),
 }
@@ -24,18 +55,26 @@ enum Message {
 /// A handle to the writing thread.
 #[derive(Clone, Debug)]
 pub struct AuditWriter {
-    queue: SyncSender<Message>,
+    queue: Sender<Message>,
+    places: Arc<Semaphore>,
+    failing: Arc<AtomicBool>,
+    lines: Lines,
+    lost: IntCounter,
 }
 
 impl AuditWriter {
-    /// Writes to the standard output, or appends to a file.
+    /// Writes to the standard output, or appends to a file. What is lost is counted in `lost`.
     ///
     /// # Errors
     /// When the file cannot be opened or the thread cannot be started.
-    pub fn start(file: Option<&Path>) -> io::Result<Self> {
+    pub fn start(file: Option<&Path>, lines: Lines, lost: IntCounter) -> io::Result<Self> {
         match file {
-            None => Self::to(io::stdout()),
-            Some(path) => Self::to(std::fs::File::options().append(true).create(true).open(path)?),
+            // Without the line buffer of the standard library: batches are made here.
+            None => Self::to(Stdout, lines, lost),
+            Some(path) => {
+                let file = std::fs::File::options().append(true).create(true).open(path)?;
+                Self::to(file, lines, lost)
+            }
         }
     }
 
@@ -43,64 +82,76 @@ impl AuditWriter {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn to(out: impl Write + Send + 'static) -> io::Result<Self> {
-        let (queue, lines) = sync_channel(QUEUE);
-        thread::Builder::new().name("audit".into()).spawn(move || run(&lines, out))?;
-        Ok(Self { queue })
+    pub fn to(
+        out: impl Write + Send + 'static,
+        lines: Lines,
+        lost: IntCounter,
+    ) -> io::Result<Self> {
+        let (queue, messages) = channel();
+        let failing = Arc::<AtomicBool>::default();
+        let batch = Batch::new(out, Arc::clone(&failing), lost.clone());
+        thread::Builder::new().name("audit".into()).spawn(move || run(&messages, batch))?;
+        let places = Arc::new(Semaphore::new(PLACES));
+        Ok(Self { queue, places, failing, lines, lost })
     }
 
-    /// Queues a line. False when the queue is full and the line is lost. Never blocks.
-    #[must_use]
-    pub fn write(&self, line: String) -> bool {
-        self.queue.try_send(Message::Line(line)).is_ok()
+    /// Takes a place for the line of a request that is about to be served, where lines are required.
+    ///
+    /// # Errors
+    /// [`NoRoom`]: the request must not be served.
+    pub fn begin(&self) -> Result<Option<Place>, NoRoom> {
+        match self.lines {
+            Lines::Wanted => Ok(None),
+            Lines::Required if self.failing.load(Ordering::Relaxed) => Err(NoRoom),
+            Lines::Required => self.place().map(Some).ok_or(NoRoom),
+        }
+    }
+
+    fn place(&self) -> Option<Place> {
+        Arc::clone(&self.places).try_acquire_owned().ok().map(|permit| Place { _permit: permit })
+    }
+
+    /// Queues a line, at its own place or at one that is free now. Without one it is lost. Never
+    /// blocks.
+    pub fn write(&self, line: String, place: Option<Place>) {
+        let queued = place.or_else(|| self.place()).map(|place| Message::Line(line, place));
+        if queued.is_none_or(|message| self.queue.send(message).is_err()) {
+            self.lost.inc();
+        }
     }
 
     /// Waits until the lines queued so far are written, but not for ever. Blocks; for the end of the
     /// process and for tests.
     pub fn flush(&self) {
-        let deadline = Instant::now() + CLOSE_PATIENCE;
-        let left = || deadline.saturating_duration_since(Instant::now());
         let (done, wait) = sync_channel(1);
-        let mut message = Message::Flush(done);
-        // Sending could block for ever: behind a reader that is stuck the queue is full.
-        while let Err(TrySendError::Full(back)) = self.queue.try_send(message) {
-            message = back;
-            if left().is_zero() {
-                break;
-            }
-            thread::sleep(CLOSE_GLANCE);
-        }
-        if wait.recv_timeout(left()).is_err() {
+        let asked = self.queue.send(Message::Flush(done)).is_ok();
+        if !asked || wait.recv_timeout(CLOSE_PATIENCE).is_err() {
             tracing::warn!("the audit log's reader is stuck; lines are lost");
         }
     }
 }
 
-fn run(messages: &Receiver<Message>, out: impl Write) {
-    let mut out = io::BufWriter::new(out);
+fn run(messages: &Receiver<Message>, mut batch: Batch<impl Write>) {
     while let Ok(message) = messages.recv() {
-        handle(message, &mut out);
-        while let Ok(message) = messages.try_recv() {
-            handle(message, &mut out);
+        batch.take(message);
+        while !batch.is_full()
+            && let Ok(message) = messages.try_recv()
+        {
+            batch.take(message);
         }
-        report(out.flush());
+        batch.write();
     }
 }
 
-fn handle<W: Write>(message: Message, out: &mut io::BufWriter<W>) {
-    match message {
-        Message::Line(line) => report(writeln!(out, "{line}")),
-        Message::Flush(done) => {
-            report(out.flush());
-            if done.try_send(()).is_err() {
-                tracing::debug!("nobody waits for the flush any more");
-            }
-        }
-    }
-}
+/// The standard output, unbuffered.
+struct Stdout;
 
-fn report(result: io::Result<()>) {
-    if let Err(error) = result {
-        tracing::error!(%error, "cannot write the audit log");
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(rustix::stdio::stdout(), bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

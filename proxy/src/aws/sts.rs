@@ -7,6 +7,7 @@
 //! Invariant: the token file is read anew for every call, since kubelet replaces it under our feet.
 
 pub mod answer;
+pub mod road;
 pub mod transport;
 
 use std::io;

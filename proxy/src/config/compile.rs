@@ -20,6 +20,7 @@ use crate::policy::place::Place;
 use crate::policy::tunnel::{PastRoutes, TunnelTerms};
 use crate::policy::{Access, AllowRule, DenyRule, PolicyParts, PrivateException, Written};
 use crate::rules::path::PathGlobs;
+use crate::upstream::via::ViaSettings;
 
 /// How a plain name of a list is read.
 #[derive(Clone, Copy)]
@@ -35,6 +36,7 @@ pub(super) enum Reading {
 pub(super) struct Compiler {
     pub(super) parts: PolicyParts,
     pub(super) hosts: HashMap<Arc<str>, Vec<IpAddr>>,
+    pub(super) via: ViaSettings,
 }
 
 impl Compiler {
@@ -67,7 +69,22 @@ impl Compiler {
             let entry = Entry { place, text: &text.value };
             self.parts.extra_deny.push(entry.cidr(&text.value)?);
         }
+        self.via(path, &file, wire)?;
         self.static_hosts(&file, wire)
+    }
+
+    fn via(&mut self, path: &Path, file: &Arc<str>, wire: &PolicyWire) -> Result<(), ConfigError> {
+        let url = wire.upstream_proxy.as_deref();
+        self.via.proxy = url
+            .map(str::parse)
+            .transpose()
+            .map_err(|problem| ConfigError::UpstreamProxy { path: path.to_owned(), problem })?;
+        for (at, text) in wire.upstream_proxy_bypass.iter().enumerate() {
+            let place = in_file("upstream_proxy_bypass", at, file, text);
+            self.via.bypass.push(Entry { place, text: &text.value }.pattern()?);
+        }
+        self.via.names = wire.upstream_proxy_names;
+        Ok(())
     }
 
     fn static_hosts(&mut self, file: &Arc<str>, wire: &PolicyWire) -> Result<(), ConfigError> {

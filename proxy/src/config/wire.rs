@@ -11,6 +11,7 @@ use crate::config::wire::tunnel::{EchWire, SniWire, TlsWire};
 use crate::host::Scheme;
 use crate::limits::LimitArgs;
 use crate::policy::{Access, Mode};
+use crate::upstream::via::Names;
 
 /// The whole file. An empty file is an empty policy, which denies everything.
 #[derive(Clone, Debug, Deserialize)]
@@ -25,6 +26,13 @@ pub struct PolicyWire {
     /// address guard judges these addresses like any other.
     #[serde(default)]
     pub hosts: BTreeMap<String, Spanned<Vec<String>>>,
+    /// URL of the proxy that everything leaves through.
+    pub upstream_proxy: Option<String>,
+    /// Hosts and ranges that are connected to directly all the same.
+    #[serde(default)]
+    pub upstream_proxy_bypass: Vec<Spanned<String>>,
+    /// Who looks names up when there is one.
+    pub upstream_proxy_names: Option<Names>,
     /// The Bedrock route. It exists where this section does, or a flag asks for it; credentials in the
     /// environment alone open nothing.
     pub bedrock: Option<BedrockWire>,
@@ -42,6 +50,9 @@ impl Default for PolicyWire {
             version: 1,
             egress: EgressWire::default(),
             hosts: BTreeMap::new(),
+            upstream_proxy: None,
+            upstream_proxy_bypass: Vec::new(),
+            upstream_proxy_names: None,
             bedrock: None,
             rules: RulesWire::default(),
             limits: LimitArgs::default(),

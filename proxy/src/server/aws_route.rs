@@ -1,17 +1,21 @@
 //! Sets the Bedrock route up from flags, the policy file and the environment.
 
+use std::sync::Arc;
+
 use workspace_common::drain::Drain;
 
 use crate::aws::Aws;
 use crate::aws::environment::{self, AwsConfig, EnvironmentError};
+use crate::aws::sts::road::{Detour, Road};
 use crate::aws::sts::transport::{Dns, Transport};
 use crate::classify::Routes;
 use crate::cli::AwsArgs;
 use crate::config::wire::BedrockWire;
-use crate::host::Host;
+use crate::host::{Host, HostPort, Scheme};
 use crate::reverse::BedrockRoute;
 use crate::rules::base_url::BaseUrlError;
 use crate::rules::{BaseUrl, PlainHttp};
+use crate::upstream::Connector;
 use crate::upstream::resolve::Resolver;
 
 /// Why the Bedrock route cannot be set up.
@@ -78,10 +82,11 @@ impl AwsPlan {
     pub fn start(
         self,
         tls: rustls::ClientConfig,
-        resolver: &Resolver,
+        connector: &Arc<Connector>,
         drain: &Drain,
     ) -> BedrockRoute {
-        let transport = Transport::new(tls, dns(resolver.clone()));
+        let road = Road::new(dns(connector.resolver.clone()), detour(Arc::clone(connector)));
+        let transport = Transport::by(tls, road);
         let aws = Aws::start(self.config, transport, self.body_limit, drain);
         BedrockRoute { aws, endpoint: self.endpoint }
     }
@@ -111,5 +116,21 @@ fn dns(resolver: Resolver) -> Dns {
             let found = found.map_err(|refusal| std::io::Error::other(refusal.title()))?;
             Ok(found.into_iter().map(|ip| (ip, 0).into()).collect())
         }
+    })
+}
+
+/// They leave through the upstream proxy like everything else.
+fn detour(connector: Arc<Connector>) -> Detour {
+    Detour::new(move |uri| {
+        let host = Host::parse(uri.host()?).ok()?;
+        let via = connector.via(&host)?;
+        let port = uri
+            .port_u16()
+            .or_else(|| Some(uri.scheme_str()?.parse::<Scheme>().ok()?.default_port()))?;
+        let (connector, at) = (Arc::clone(&connector), HostPort { host, port });
+        Some(Box::pin(async move {
+            let tunnel = connector.tunnel(&via, &at).await;
+            tunnel.map_err(|refusal| std::io::Error::other(refusal.title()))
+        }))
     })
 }

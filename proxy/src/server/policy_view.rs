@@ -40,24 +40,43 @@ impl PolicyView for InForce {
             if let (true, Ok(permit)) = (resolve, &verdict) {
                 add(&mut report, self.judged(permit).await);
             }
+            if let Ok(permit) = &verdict {
+                self.name_way_out(&mut report, permit);
+            }
             report
         })
     }
 }
 
 impl InForce {
-    /// The class of the first address that would be dialled.
-    async fn judged(&self, permit: &Permit) -> Result<&'static str, Refusal> {
-        let addresses = self.0.exchanger.connector().addresses(permit).await?;
-        addresses.first().map(|address| address.class().as_str()).ok_or(Refusal::DnsError)
+    /// The class of the first address that would be dialled; nothing where the upstream proxy looks
+    /// the name up.
+    async fn judged(&self, permit: &Permit) -> Result<Option<&'static str>, Refusal> {
+        let connector = self.0.exchanger.connector();
+        let host = &permit.at().host;
+        if connector.via(host).is_some_and(|via| connector.leaves_lookup_to(&via, host)) {
+            return Ok(None);
+        }
+        let addresses = connector.addresses(permit).await?;
+        let first = addresses.first().ok_or(Refusal::DnsError)?;
+        Ok(Some(first.class().as_str()))
+    }
+
+    /// The upstream proxy that a connection would lead through.
+    fn name_way_out(&self, report: &mut Value, permit: &Permit) {
+        let via = self.0.exchanger.connector().via(&permit.at().host);
+        if let (Some(members), Some(via)) = (report.as_object_mut(), via) {
+            members.insert("via".to_owned(), via.at().to_string().into());
+        }
     }
 }
 
-fn add(report: &mut Value, judged: Result<&'static str, Refusal>) {
+fn add(report: &mut Value, judged: Result<Option<&'static str>, Refusal>) {
     let Some(members) = report.as_object_mut() else { return };
     members.remove("note");
     match judged {
-        Ok(class) => drop(members.insert("address_class".to_owned(), class.into())),
+        Ok(Some(class)) => drop(members.insert("address_class".to_owned(), class.into())),
+        Ok(None) => {}
         Err(refusal) => {
             members.insert("decision".to_owned(), "deny".into());
             members.insert("code".to_owned(), refusal.code().into());

@@ -16,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::config::{ConfigError, Settings, Sources};
 use crate::context::Context;
 use crate::limits::LimitArgs;
+use crate::server::way_out::WayOut;
 
 /// How often the policy file is looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -27,6 +28,8 @@ pub struct Reload {
     pub sources: Sources,
     /// What cannot change while the proxy runs, as it was at the start.
     pub fixed: Fixed,
+    /// What the flags say about an upstream proxy.
+    pub way_out: WayOut,
     hangup: Signal,
 }
 
@@ -55,8 +58,8 @@ impl Reload {
     ///
     /// # Errors
     /// When the handler cannot be installed.
-    pub fn new(sources: Sources, fixed: Fixed) -> std::io::Result<Self> {
-        Ok(Self { sources, fixed, hangup: signal(SignalKind::hangup())? })
+    pub fn new(sources: Sources, fixed: Fixed, way_out: WayOut) -> std::io::Result<Self> {
+        Ok(Self { sources, fixed, way_out, hangup: signal(SignalKind::hangup())? })
     }
 
     /// Waits for reasons to reload, for as long as the process lives.
@@ -102,7 +105,9 @@ impl Reload {
             );
         }
         let (allow, deny) = (settings.policy.allow_count(), settings.policy.deny_count());
-        context.exchanger.connector().resolver.replace_hosts(settings.hosts);
+        let connector = context.exchanger.connector();
+        connector.resolver.replace_hosts(settings.hosts);
+        connector.via.store(self.way_out.via(&settings.via));
         context.policy.replace(settings.policy);
         // What is idle was dialled by the rules of before.
         context.exchanger.pool().clear();

@@ -1,6 +1,7 @@
 //! Requests as bytes on real sockets, against a proxy in this process.
 
 mod harness;
+mod panics;
 
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};

@@ -15,6 +15,8 @@ const CLIENT_HELLO: u8 = 1;
 const MAX_RECORD: usize = 1 << 14;
 /// Most bytes of the message. Real ones have one or two kilobytes.
 const MAX_MESSAGE: usize = 64 * 1024;
+/// Most bytes that a client hello may take with its records. One of a byte a record is an attack.
+pub const MAX_HELLO: usize = 96 * 1024;
 const SERVER_NAME: u16 = 0;
 /// RFC 9849: the visible name is that of a front, and the true one is encrypted.
 const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
@@ -59,6 +61,9 @@ impl HelloReader {
         }
         while let Some(content) = record(received.get(self.at..).unwrap_or_default())? {
             self.at += RECORD_HEADER + content.len();
+            if self.at > MAX_HELLO {
+                return Err(HelloError::Malformed);
+            }
             self.message.extend_from_slice(content);
             if let Some(body) = message_body(&self.message)? {
                 return parse_body(body).ok_or(HelloError::Malformed).map(Some);

@@ -11,10 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use crate::host::Host;
 use crate::policy::tunnel::{Ech, ServerNames, TunnelTerms};
 use crate::refusal::Refusal;
-use crate::tunnel::client_hello::{ClientHello, HelloError, HelloReader};
-
-/// Most bytes that a client hello may take with its records. One of a byte a record is an attack.
-const MAX_HELLO: usize = 96 * 1024;
+use crate::tunnel::client_hello::{ClientHello, HelloError, HelloReader, MAX_HELLO};
 
 /// Reads a client hello, of which `early` has come already, and everything that came with it, to be
 /// sent on first. Nothing when the client left without a byte.

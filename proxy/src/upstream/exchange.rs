@@ -17,7 +17,6 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use workspace_common::body::{self, Body};
 use workspace_common::drain::Drain;
@@ -29,6 +28,7 @@ use crate::refusal::Refusal;
 use crate::stream_body::{Cut, OverLimit};
 use crate::strict::answers::Answers;
 use crate::upstream::Connector;
+use crate::upstream::channel::Channel;
 use crate::upstream::pool::{Key, Lease, Line, Pool};
 
 /// Largest response head that is accepted.
@@ -37,7 +37,7 @@ const MAX_RESPONSE_HEAD: usize = 256 * 1024;
 /// Sends requests to origins.
 #[derive(Debug)]
 pub struct Exchanger {
-    connector: Connector,
+    connector: Arc<Connector>,
     tls: TlsConfig,
     pool: Arc<Pool>,
     drain: Drain,
@@ -73,7 +73,7 @@ pub struct Manner {
 impl Exchanger {
     /// Makes one over a connector and TLS roots.
     #[must_use]
-    pub fn new(connector: Connector, mut tls: rustls::ClientConfig, drain: Drain) -> Self {
+    pub fn new(connector: Arc<Connector>, mut tls: rustls::ClientConfig, drain: Drain) -> Self {
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let tls = TlsConfig(TlsConnector::from(Arc::new(tls)));
         Self { connector, tls, pool: Arc::default(), drain }
@@ -81,7 +81,7 @@ impl Exchanger {
 
     /// The connector beneath, for tunnels.
     #[must_use]
-    pub const fn connector(&self) -> &Connector {
+    pub fn connector(&self) -> &Connector {
         &self.connector
     }
 
@@ -122,7 +122,7 @@ impl Exchanger {
     ///
     /// # Errors
     /// When it has broken meanwhile.
-    pub async fn adopt(&self, permit: &Permit, stream: TcpStream) -> Result<(), Refusal> {
+    pub async fn adopt(&self, permit: &Permit, stream: Channel) -> Result<(), Refusal> {
         let sender = self.handshake(stream).await?;
         self.pool.keep(Lease { key: Key::of(permit), sender });
         Ok(())
@@ -224,7 +224,7 @@ impl From<Failure> for Refusal {
     }
 }
 
-/// Plain TCP for a tunnel, by the same connector.
+/// The bytes of the destination for a tunnel, by the same connector.
 ///
 /// # Errors
 /// As [`Connector::connect`].
@@ -232,11 +232,12 @@ pub async fn open_tunnel(
     exchanger: &Exchanger,
     permit: &Permit,
     audit: &mut Audit,
-) -> Result<TcpStream, Refusal> {
+) -> Result<Channel, Refusal> {
     exchanger.connector.connect(permit, audit).await
 }
 
-fn server_name(host: &Host) -> Result<ServerName<'static>, Refusal> {
+/// The name that the certificate of a host must have.
+pub(in crate::upstream) fn server_name(host: &Host) -> Result<ServerName<'static>, Refusal> {
     match (host.ip(), host.name()) {
         (Some(ip), _) => Ok(ServerName::from(ip)),
         (None, Some(name)) => {

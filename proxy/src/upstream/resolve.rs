@@ -96,6 +96,12 @@ impl Resolver {
         self.hosts.store(Arc::new(hosts));
     }
 
+    /// Whether the host is a name with fixed addresses.
+    #[must_use]
+    pub fn has_fixed(&self, host: &Host) -> bool {
+        host.name().is_some_and(|name| self.hosts.load().contains_key(name))
+    }
+
     /// The addresses of a host: itself, its fixed ones, or what DNS says; IPv4 and IPv6 in turns, at
     /// most 16.
     ///

@@ -1,5 +1,5 @@
 //! How the proxy's own calls to AWS travel: HTTP/1.1 over a fresh connection, TLS with the roots the
-//! proxy was given, names looked up by the resolver it was given. No proxy variables are honoured.
+//! proxy was given, connections by the road it was given. No proxy variables are honoured.
 //!
 //! Calls come about once an hour, so nothing is pooled.
 
@@ -10,11 +10,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::{Request, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::TokioExecutor;
@@ -22,8 +20,8 @@ use thiserror::Error;
 use workspace_common::body::{self, Body, BodyError};
 use workspace_common::secret::Secret;
 
-/// Time for a TCP connection to STS.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+use super::road::{Detour, Road};
+
 /// Answers of STS have a few kilobytes; more than this is something else.
 const MAX_ANSWER: usize = 256 * 1024;
 
@@ -91,25 +89,26 @@ impl tower_service::Service<Name> for Dns {
 /// A client for the proxy's own calls.
 #[derive(Clone, Debug)]
 pub struct Transport {
-    client: Client<HttpsConnector<HttpConnector<Dns>>, Body>,
+    client: Client<HttpsConnector<Road>, Body>,
 }
 
 impl Transport {
     /// A client that trusts what `tls` trusts and looks names up with `dns`.
     #[must_use]
-    pub fn new(mut tls: rustls::ClientConfig, dns: Dns) -> Self {
+    pub fn new(tls: rustls::ClientConfig, dns: Dns) -> Self {
+        Self::by(tls, Road::new(dns, Detour::none()))
+    }
+
+    /// A client that trusts what `tls` trusts and connects by this road.
+    #[must_use]
+    pub fn by(mut tls: rustls::ClientConfig, road: Road) -> Self {
         // The connector chooses the protocols and takes no other choice beside its own.
         tls.alpn_protocols.clear();
-        let mut tcp = HttpConnector::new_with_resolver(dns);
-        // The TLS connector above it takes both schemes; overrides may name http.
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        tcp.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(tcp);
+            .wrap_connector(road);
         let client =
             Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
         Self { client }

@@ -12,12 +12,13 @@ use workspace_common::serve::Welcome;
 use workspace_common::stream::{Peer, Stream};
 
 use crate::audit::Sinks;
-use crate::audit::writer::AuditWriter;
+use crate::audit::writer::{AuditWriter, Lines};
 use crate::cli::{Cli, Command};
 use crate::config::{Settings, Sources};
 use crate::context::Context;
 use crate::metrics::Metrics;
 use crate::rules::document;
+use crate::server::way_out::WayOut;
 use crate::server::{OwnListeners, Plan};
 use crate::service;
 
@@ -40,6 +41,12 @@ pub(super) struct Proxy {
     pub(super) context: Arc<Context>,
     pub(super) trigger: DrainTrigger,
     log: Captured,
+}
+
+fn sinks(log: Captured) -> Sinks {
+    let metrics = Metrics::new().unwrap();
+    let writer = AuditWriter::to(log, Lines::Wanted, metrics.audit_dropped.clone()).unwrap();
+    Sinks { writer, metrics }
 }
 
 impl Proxy {
@@ -73,12 +80,10 @@ impl Proxy {
                 ..Sources::default()
             })
             .unwrap(),
+            way_out: WayOut::new(&args.upstream).unwrap(),
             tls: crate::upstream::tls::client_config(None).unwrap(),
             aws: None,
-            sinks: Sinks {
-                writer: AuditWriter::to(log.clone()).unwrap(),
-                metrics: Metrics::new().unwrap(),
-            },
+            sinks: sinks(log.clone()),
             own: OwnListeners::default(),
             drain,
         };

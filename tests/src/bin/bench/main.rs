@@ -43,15 +43,8 @@ enum Subject {
 }
 
 impl Subject {
-    const ALL: [Self; 7] = [
-        Self::Sizes,
-        Self::Start,
-        Self::Exec,
-        Self::Bulk,
-        Self::Memory,
-        Self::Sync,
-        Self::Policy,
-    ];
+    const ALL: [Self; 7] =
+        [Self::Sizes, Self::Start, Self::Exec, Self::Bulk, Self::Memory, Self::Sync, Self::Policy];
 
     fn name(self) -> &'static str {
         match self {

@@ -1,30 +1,11 @@
-//! Mutated inputs against the parsers that face a workspace or an operator: targets, paths, policy
-//! files. Each starts from the files of tests/corpus; `workspace_fuzz` says how they are mutated.
-
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! Destinations and paths, as workspaces write them.
 
 use http::{Method, Request};
-use workspace_fuzz::Corpus;
 use workspace_proxy::classify::{EncodedSlash, Routes, Target, check_path, classify};
-use workspace_proxy::config::{Settings, Sources};
 use workspace_proxy::host::{Host, HostPort};
-use workspace_proxy::policy::{Question, decide};
-use workspace_proxy::rules::path;
+use workspace_proxy::rules::path::{self, PathGlobs};
 
-/// Inputs for each target: about two seconds for all of them.
-const RUNS: u64 = 20_000;
-
-/// Pieces that mean something to one of the parsers.
-const WORDS: &[&str] = &[
-    ".", "..", "/", "//", "\\", "%2e", "%2E", "%2f", "%5c", "%00", "%", "%25", ":", "::", "[", "]",
-    "@", "#", "?", ";", "0x", "0", "127.1", "xn--", "-", "_", "*", "**.", "*.", "example", ":443",
-    ":0", "\u{0}", "\r\n", "\t", "\u{fc}", "\u{3002}", "&a ", "*a", "- ",
-];
-
-fn run(target: &str, check: impl Fn(&str)) {
-    let corpus = Corpus::new(env!("CARGO_MANIFEST_DIR"), target, WORDS, RUNS);
-    corpus.run(|input| check(&String::from_utf8_lossy(input)));
-}
+use crate::inputs;
 
 /// What was accepted is canonical: it parses to itself, and no resolver reads it as a number.
 fn is_canonical(at: &HostPort, input: &str) {
@@ -45,7 +26,7 @@ fn is_canonical(at: &HostPort, input: &str) {
 #[test]
 fn targets() {
     let methods = [Method::GET, Method::CONNECT, Method::POST];
-    run("targets", |input| {
+    inputs::run("targets", |input| {
         for default in [None, Some(443)] {
             if let Ok(at) = HostPort::parse_authority(input, default) {
                 is_canonical(&at, input);
@@ -80,7 +61,7 @@ fn leaves_its_place(path: &str) -> bool {
 
 #[test]
 fn paths() {
-    run("paths", |input| {
+    inputs::run("paths", |input| {
         if check_path(input, EncodedSlash::Refused).is_ok() {
             assert!(!leaves_its_place(input), "{input:?}");
         }
@@ -92,21 +73,31 @@ fn paths() {
     });
 }
 
+/// The same path with every character escaped that means the same either way.
+fn escaped(path: &str) -> String {
+    let escape = |c: char| match c {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' | '~' => format!("%{:02x}", c as u32),
+        other => other.to_string(),
+    };
+    // What is escaped already stays as it is: an escape is not escaped twice.
+    let mut parts = path.split('%');
+    let first = parts.next().unwrap_or_default().chars().map(escape).collect::<String>();
+    parts.fold(first, |done, part| {
+        let (digits, rest) = part.split_at(2);
+        format!("{done}%{digits}{}", rest.chars().map(escape).collect::<String>())
+    })
+}
+
 #[test]
-fn policy_files() {
-    let hosts = ["unrelated.invalid:443", "10.0.0.1:443", "[::1]:80", "a.example:443"];
-    let asked: Vec<HostPort> =
-        hosts.iter().map(|text| HostPort::parse_authority(text, None).unwrap()).collect();
-    run("policy", |input| {
-        let Ok(settings) = Settings::compile(&Sources::default(), Some(input)) else { return };
-        for at in &asked {
-            let Ok(permit) = decide(&settings.policy, &Question::tunnel(at)) else { continue };
-            // What passes was named: no mutation turns a narrow rule into one for everything.
-            let report = permit.would_deny().is_some();
-            let owner = at.host.to_string();
-            let lower = input.to_ascii_lowercase();
-            let named = owner.rsplit('.').take(2).all(|label| lower.contains(label));
-            assert!(report || named || at.host.is_ip(), "{owner} passes by {input:?}");
+fn spellings_of_a_path() {
+    let globs = ["/", "/a/**", "/v1/*/x", "/v1/*", "/A/b-c"].map(str::to_owned);
+    let globs = PathGlobs::parse(globs.to_vec()).unwrap();
+    inputs::run("paths", |input| {
+        if path::check(input).is_err() {
+            return;
         }
+        let other = escaped(input);
+        assert!(path::check(&other).is_ok(), "{input:?} passes and {other:?} does not");
+        assert_eq!(globs.matches(input), globs.matches(&other), "{input:?} and {other:?}");
     });
 }
