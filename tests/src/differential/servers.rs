@@ -1,0 +1,146 @@
+//! The servers that write down what they understand: scripts of tests/peers, and nginx.
+
+use std::{fs, process::Command};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::HOST;
+use crate::{
+    http::Endpoint,
+    peer::{self, Peer},
+    process::Daemon,
+    proxy::{self, Proxy},
+};
+
+/// Which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Node's http module.
+    Node,
+    /// Python's h11.
+    H11,
+    /// nginx.
+    Nginx,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Node, Self::H11, Self::Nginx];
+
+    /// Where it listens: all of them on one port, so that they are sent the same bytes.
+    fn address(self) -> &'static str {
+        match self {
+            Self::Node => "127.0.0.2",
+            Self::H11 => "127.0.0.3",
+            Self::Nginx => "127.0.0.4",
+        }
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(self, port: u16) -> Result<Server> {
+        let (address, number) = (self.address(), port.to_string());
+        let arguments = ["--address", address, "--port", &number];
+        let running = match self {
+            Self::Node => Running::Script(Peer::start(&peer::node(), "reader.mjs", &arguments)?),
+            Self::H11 => Running::Script(Peer::start(&peer::python(), "reader.py", &arguments)?),
+            Self::Nginx => start_nginx(address, port)?,
+        };
+        Ok(Server { kind: self, port, running })
+    }
+}
+
+fn start_nginx(address: &str, port: u16) -> Result<Running> {
+    let directory = tempfile::tempdir()?;
+    let configuration = directory.path().join("nginx.conf");
+    fs::write(&configuration, nginx_configuration(address, port))?;
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(directory.path()).arg("-c").arg(configuration).args(["-e", "error"]);
+    let mut daemon = Daemon::spawn("nginx", command, directory.path())?;
+    daemon.wait_until_listening(&Endpoint::Tcp(format!("{address}:{port}").parse()?))?;
+    Ok(Running::Nginx { _daemon: daemon, directory })
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    kind: Kind,
+    port: u16,
+    running: Running,
+}
+
+#[derive(Debug)]
+enum Running {
+    Script(Peer),
+    Nginx { _daemon: Daemon, directory: TempDir },
+}
+
+impl Server {
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What it wrote down so far, a JSON object a request.
+    pub fn record(&self) -> Vec<Value> {
+        match &self.running {
+            Running::Script(peer) => peer.record(),
+            Running::Nginx { directory, .. } => {
+                let bytes = fs::read(directory.path().join("record.jsonl")).unwrap_or_default();
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                // The last line may be half written.
+                text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+            }
+        }
+    }
+
+    /// A proxy for which [`HOST`] is this server. What hangs ends soon.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn proxy(&self) -> Result<Proxy> {
+        let address = self.kind.address();
+        proxy::Setup::new()?
+            .allow_local(HOST, self.port)
+            .policy(|policy| policy["hosts"][HOST] = json!([address]))
+            .args(&["--header-timeout", "300ms", "--idle-timeout", "300ms"])
+            .start()
+    }
+}
+
+/// nginx has the body in a variable only where it passes it on: to a server of its own, behind.
+fn nginx_configuration(address: &str, port: u16) -> String {
+    format!(
+        r#"daemon off;
+master_process off;
+pid nginx.pid;
+events {{ }}
+http {{
+  client_body_temp_path body;
+  proxy_temp_path proxy;
+  fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi;
+  scgi_temp_path scgi;
+  client_body_buffer_size 1m;
+  client_max_body_size 0;
+  large_client_header_buffers 8 128k;
+  log_format record escape=json '{{"method":"$request_method","target":"$request_uri",'
+    '"host":"$http_host","body":"$request_body","status":"$status"}}';
+  server {{
+    listen {address}:{port};
+    access_log record.jsonl record;
+    location / {{ proxy_pass http://unix:behind.sock:; }}
+  }}
+  server {{
+    listen unix:behind.sock;
+    access_log off;
+    location / {{ return 200 ok; }}
+  }}
+}}
+"#
+    )
+}
