@@ -107,7 +107,7 @@ impl Server {
         proxy::Setup::new()?
             .allow_local(HOST, self.port)
             .policy(|policy| policy["hosts"][HOST] = json!([address]))
-            .args(&["--header-timeout", "300ms", "--idle-timeout", "300ms"])
+            .args(&["--header-timeout", "500ms", "--idle-timeout", "3s"])
             .start()
     }
 }

@@ -12,6 +12,7 @@ mod load;
 mod machine;
 mod memory;
 mod process;
+mod proxy;
 mod push;
 mod report;
 mod row;
@@ -37,11 +38,21 @@ enum Subject {
     Bulk,
     Memory,
     Push,
+    Tunnels,
+    Requests,
 }
 
 impl Subject {
-    const ALL: [Self; 6] =
-        [Self::Sizes, Self::Start, Self::Exec, Self::Bulk, Self::Memory, Self::Push];
+    const ALL: [Self; 8] = [
+        Self::Sizes,
+        Self::Start,
+        Self::Exec,
+        Self::Bulk,
+        Self::Memory,
+        Self::Push,
+        Self::Tunnels,
+        Self::Requests,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -51,6 +62,8 @@ impl Subject {
             Self::Bulk => "bulk",
             Self::Memory => "memory",
             Self::Push => "push",
+            Self::Tunnels => "tunnels",
+            Self::Requests => "requests",
         }
     }
 
@@ -69,6 +82,8 @@ impl Subject {
             Self::Bulk => bulk::measure(),
             Self::Memory => memory::measure(),
             Self::Push => push::measure(),
+            Self::Tunnels => proxy::tunnels(),
+            Self::Requests => proxy::requests(),
         }
     }
 }
