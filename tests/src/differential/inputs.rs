@@ -13,8 +13,7 @@ const SEED: u64 = 0x0123_4567_89ab_cdef;
 const PROPER: usize = 150;
 const MUTANTS: usize = 450;
 
-const METHODS: [&str; 8] =
-    ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "PROPFIND"];
+const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "PROPFIND"];
 /// Targets, as they are written behind the authority.
 const TARGETS: [&str; 9] = [
     "/",
@@ -39,12 +38,32 @@ const FIELDS: [&str; 9] = [
     "X-Request: GET / HTTP/1.1\r\nCookie: a=b; c=\"d\"\r\n",
 ];
 /// Bodies that look like requests, in case that their length is lost.
-const BODIES: [&str; 4] =
-    ["", "x", "GET /smuggled HTTP/1.1\r\nHost: plain.test\r\n\r\n", "0\r\n\r\nPOST /s HTTP/1.1\r\n\r\n"];
+const BODIES: [&str; 4] = [
+    "",
+    "x",
+    "GET /smuggled HTTP/1.1\r\nHost: plain.test\r\n\r\n",
+    "0\r\n\r\nPOST /s HTTP/1.1\r\n\r\n",
+];
 /// What mutations put in: separators of heads and chunks, and fields that frame a body.
 const PIECES: [&str; 18] = [
-    "\r", "\n", "\r\n", "\0", " ", "\t", ":", ",", ";", "0", "\u{b}", "\u{85}", "\r\n\r\n",
-    "\r\nTransfer-Encoding: chunked", "\r\nContent-Length: 3", "\r\nConnection: close", "#", "%",
+    "\r",
+    "\n",
+    "\r\n",
+    "\0",
+    " ",
+    "\t",
+    ":",
+    ",",
+    ";",
+    "0",
+    "\u{b}",
+    "\u{85}",
+    "\r\n\r\n",
+    "\r\nTransfer-Encoding: chunked",
+    "\r\nContent-Length: 3",
+    "\r\nConnection: close",
+    "#",
+    "%",
 ];
 
 /// The bytes of one connection.
@@ -153,14 +172,16 @@ fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
         }
         2 => {
             let start = bytes[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |n| n + 1);
-            let end = bytes[at..].iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |n| at + n + 1);
+            let end = bytes[at..]
+                .iter()
+                .position(|byte| *byte == b'\n')
+                .map_or(bytes.len(), |n| at + n + 1);
             let line = bytes[start..end].to_vec();
             bytes.splice(start..start, line);
         }
         _ => bytes[at] ^= 0x20,
     }
 }
-
 
 /// Numbers that are the same in every run (xorshift).
 #[derive(Debug)]

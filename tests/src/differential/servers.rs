@@ -3,6 +3,7 @@
 use std::{fs, process::Command};
 
 use anyhow::Result;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -62,7 +63,7 @@ fn start_nginx(address: &str, port: u16) -> Result<Running> {
     command.arg("-p").arg(directory.path()).arg("-c").arg(configuration).args(["-e", "error"]);
     let mut daemon = Daemon::spawn("nginx", command, directory.path())?;
     daemon.wait_until_listening(&Endpoint::Tcp(format!("{address}:{port}").parse()?))?;
-    Ok(Running::Nginx { _daemon: daemon, directory })
+    Ok(Running::Nginx(Nginx { daemon, directory }))
 }
 
 /// A running server.
@@ -76,7 +77,23 @@ pub struct Server {
 #[derive(Debug)]
 enum Running {
     Script(Peer),
-    Nginx { _daemon: Daemon, directory: TempDir },
+    Nginx(Nginx),
+}
+
+/// nginx with one worker, which it takes with it when it is told to stop.
+#[derive(Debug)]
+struct Nginx {
+    daemon: Daemon,
+    directory: TempDir,
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        if self.daemon.is_running() && self.daemon.signal(Signal::TERM).is_ok() {
+            // What does not listen is killed with its value.
+            drop(self.daemon.wait());
+        }
+    }
 }
 
 impl Server {
@@ -89,8 +106,9 @@ impl Server {
     pub fn record(&self) -> Vec<Value> {
         match &self.running {
             Running::Script(peer) => peer.record(),
-            Running::Nginx { directory, .. } => {
-                let bytes = fs::read(directory.path().join("record.jsonl")).unwrap_or_default();
+            Running::Nginx(nginx) => {
+                let bytes =
+                    fs::read(nginx.directory.path().join("record.jsonl")).unwrap_or_default();
                 let text = String::from_utf8_lossy(&bytes).into_owned();
                 // The last line may be half written.
                 text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -116,7 +134,8 @@ impl Server {
 fn nginx_configuration(address: &str, port: u16) -> String {
     format!(
         r#"daemon off;
-master_process off;
+worker_processes 1;
+user root;
 pid nginx.pid;
 events {{ }}
 http {{

@@ -46,6 +46,8 @@ impl<const N: usize> Rounds<N> {
 
 /// Tunnels: how many are made, what they add, what goes through, and what an idle one holds.
 pub(crate) fn tunnels() -> Result<Vec<Row>> {
+    // Before the contenders are started, which inherit it.
+    let allowed = idle::raise_limit();
     let origin = origin::start()?;
     let contenders = Contender::all(Way::Tunnel, origin)?;
     let made = interleaved(&contenders, |it| load(it, MANY, new_tunnel))?;
@@ -66,7 +68,7 @@ pub(crate) fn tunnels() -> Result<Vec<Row>> {
     let target = Target::RatioAtMost(1.0);
     rows.extend(with_target(self::rows(&bulk, 1, what, Unit::Milliseconds), HAPROXY, target));
     drop(contenders);
-    rows.extend(idle::measure()?);
+    rows.extend(idle::measure(allowed)?);
     Ok(rows)
 }
 
@@ -74,7 +76,12 @@ pub(crate) fn tunnels() -> Result<Vec<Row>> {
 pub(crate) fn requests() -> Result<Vec<Row>> {
     let origin = origin::start()?;
     let mut rows = of_way(Way::Forward, "requests of 1 KiB by absolute-form", origin, Some(1.0))?;
-    rows.extend(of_way(Way::Route, "requests of 1 KiB on a route that adds a header", origin, None)?);
+    rows.extend(of_way(
+        Way::Route,
+        "requests of 1 KiB on a route that adds a header",
+        origin,
+        None,
+    )?);
     match origin::Secure::start()? {
         Ok(secure) => rows.extend(of_way(
             Way::SecureRoute(secure.certificate()),
@@ -82,7 +89,9 @@ pub(crate) fn requests() -> Result<Vec<Row>> {
             secure.address(),
             None,
         )?),
-        Err(reason) => rows.push(Row::new("proxy: to an origin with TLS", Unit::PerSecond, Err(reason))),
+        Err(reason) => {
+            rows.push(Row::new("proxy: to an origin with TLS", Unit::PerSecond, Err(reason)))
+        }
     }
     Ok(rows)
 }

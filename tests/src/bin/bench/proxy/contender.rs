@@ -130,7 +130,8 @@ impl Contender {
             Way::SecureRoute(_) => &[(NGINX, peers::nginx_reverse)],
         };
         for (name, start) in peers {
-            let running = start(&way, origin)?;
+            // A peer that does not start is no reason to measure nothing.
+            let running = start(&way, origin).unwrap_or_else(|error| Err(format!("{error}")));
             all.push(Self { name, role: Role::Peer, running });
         }
         Ok(all)
@@ -161,7 +162,8 @@ fn ours(way: &Way, origin: SocketAddr) -> Result<Running> {
         base = format!("https://{}:{port}", origin::SECURE_HOST);
     }
     let proxy = setup.start()?;
-    let rule = json!({ "api": { "real_base_url": base, "headers": { "Authorization": CREDENTIAL } } });
+    let rule =
+        json!({ "api": { "real_base_url": base, "headers": { "Authorization": CREDENTIAL } } });
     proxy.admin.json("PUT", "/rules", &rule)?;
     let raw = format!("{RAW}:{port}");
     let request = match way {

@@ -28,7 +28,8 @@ pub(crate) fn start() -> Result<SocketAddr> {
 }
 
 fn answer(length: usize, body: usize) -> Vec<u8> {
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n");
+    let head =
+        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n");
     [head.into_bytes(), vec![b'a'; body]].concat()
 }
 

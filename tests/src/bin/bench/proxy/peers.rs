@@ -86,7 +86,12 @@ pub(crate) fn mitmproxy(way: &Way, origin: SocketAddr) -> Result<Result<Running,
         Way::Forward => Vec::new(),
         Way::Route | Way::SecureRoute(_) => {
             let header = "/~q/authorization/Bearer credential".to_owned();
-            vec!["--mode".to_owned(), format!("reverse:http://{origin}"), "--modify-headers".to_owned(), header]
+            vec![
+                "--mode".to_owned(),
+                format!("reverse:http://{origin}"),
+                "--modify-headers".to_owned(),
+                header,
+            ]
         }
     };
     let peer = start(address, "mitmdump", "", |_file| {
@@ -114,9 +119,8 @@ pub(crate) fn nginx_reverse(way: &Way, origin: SocketAddr) -> Result<Result<Runn
         }
         Way::Tunnel | Way::Forward | Way::Route => ("http", String::new()),
     };
-    let upstream = format!(
-        "upstream one {{ server {origin}; keepalive 64; keepalive_requests 100000000; }}"
-    );
+    let upstream =
+        format!("upstream one {{ server {origin}; keepalive 64; keepalive_requests 100000000; }}");
     let server = format!(
         "listen {address}; location / {{ proxy_pass {scheme}://one; proxy_http_version 1.1; {trust}
          proxy_set_header Connection ''; proxy_set_header Authorization 'Bearer credential'; }}"
