@@ -95,7 +95,8 @@ impl Pair {
         let mut connection: Connection = self.proxy.connect()?;
         connection.send(request.as_bytes())?;
         let answer = connection.read_response("POST")?;
-        ensure!(answer.status() == 200, "the next request got {answer:?}");
+        let state = || format!("{}{}", self.server.state(), self.proxy.daemon.output());
+        ensure!(answer.status() == 200, "the next request got {}: {}", answer.text(), state());
         let audited = |line: &Value| line["bytes_up"] == body.len();
         let audit = until("the mark is audited", || self.proxy.audit(), lines, audited)?;
         let noted = |line: &Value| understood(line).is_some_and(|request| request.body == body);

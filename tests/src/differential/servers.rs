@@ -1,6 +1,6 @@
 //! The servers that write down what they understand: scripts of tests/peers, and nginx.
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::Result;
 use rustix::process::Signal;
@@ -58,7 +58,7 @@ impl Kind {
 fn start_nginx(address: &str, port: u16) -> Result<Running> {
     let directory = tempfile::tempdir()?;
     let configuration = directory.path().join("nginx.conf");
-    fs::write(&configuration, nginx_configuration(address, port))?;
+    fs::write(&configuration, nginx_configuration(address, port, directory.path()))?;
     let mut command = Command::new("nginx");
     command.arg("-p").arg(directory.path()).arg("-c").arg(configuration).args(["-e", "error"]);
     let mut daemon = Daemon::spawn("nginx", command, directory.path())?;
@@ -116,6 +116,17 @@ impl Server {
         }
     }
 
+    /// What it says about itself, for messages.
+    pub fn state(&self) -> String {
+        match &self.running {
+            Running::Script(peer) => peer.daemon.output(),
+            Running::Nginx(nginx) => {
+                let errors = fs::read_to_string(nginx.directory.path().join("error"));
+                nginx.daemon.output() + &errors.unwrap_or_default()
+            }
+        }
+    }
+
     /// A proxy for which [`HOST`] is this server. What hangs ends soon.
     ///
     /// # Errors
@@ -131,7 +142,9 @@ impl Server {
 }
 
 /// nginx has the body in a variable only where it passes it on: to a server of its own, behind.
-fn nginx_configuration(address: &str, port: u16) -> String {
+fn nginx_configuration(address: &str, port: u16, directory: &Path) -> String {
+    // nginx takes the path of a socket for one in the directory that it was started in.
+    let behind = directory.join("behind.sock").display().to_string();
     format!(
         r#"daemon off;
 worker_processes 1;
@@ -152,10 +165,10 @@ http {{
   server {{
     listen {address}:{port};
     access_log record.jsonl record;
-    location / {{ proxy_pass http://unix:behind.sock:; }}
+    location / {{ proxy_pass http://unix:{behind}:; }}
   }}
   server {{
-    listen unix:behind.sock;
+    listen unix:{behind};
     access_log off;
     location / {{ return 200 ok; }}
   }}

@@ -47,7 +47,7 @@ impl<const N: usize> Rounds<N> {
 /// Tunnels: how many are made, what they add, what goes through, and what an idle one holds.
 pub(crate) fn tunnels() -> Result<Vec<Row>> {
     // Before the contenders are started, which inherit it.
-    let allowed = idle::raise_limit();
+    let idle = idle::raise_limit();
     let origin = origin::start()?;
     let contenders = Contender::all(Way::Tunnel, origin)?;
     let made = interleaved(&contenders, |it| load(it, MANY, new_tunnel))?;
@@ -68,7 +68,7 @@ pub(crate) fn tunnels() -> Result<Vec<Row>> {
     let target = Target::RatioAtMost(1.0);
     rows.extend(with_target(self::rows(&bulk, 1, what, Unit::Milliseconds), HAPROXY, target));
     drop(contenders);
-    rows.extend(idle::measure(allowed)?);
+    rows.extend(idle::measure(idle)?);
     Ok(rows)
 }
 

@@ -49,7 +49,7 @@ impl Drop for Ended {
 pub(crate) fn haproxy(_way: &Way, origin: SocketAddr) -> Result<Result<Running, String>> {
     let address = free_address()?;
     let text = format!(
-        "global\n  maxconn 15000\ndefaults\n  mode tcp\n  option splice-auto\n  timeout connect 5s\n  \
+        "global\n  maxconn 7900\ndefaults\n  mode tcp\n  option splice-auto\n  timeout connect 5s\n  \
          timeout client 1h\n  timeout server 1h\nlisten all\n  bind {address}\n  server one {origin}\n"
     );
     let peer = start(address, "haproxy", &text, |file| vec!["-db".into(), "-f".into(), file]);
