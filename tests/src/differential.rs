@@ -77,7 +77,11 @@ impl Pair {
         Ok(Reading {
             forwarded: audit.iter().filter(|line| line["status"] == 200).map(forwarded).collect(),
             understood: record.iter().filter_map(understood).collect(),
-            headers: record.iter().map(|line| line["headers"].clone()).collect(),
+            headers: record
+                .iter()
+                .filter(|line| !is_refusal(line))
+                .map(|line| line["headers"].clone())
+                .collect(),
             refused: record.iter().filter(|line| is_refusal(line)).cloned().collect(),
         })
     }
