@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
+use hyper::ext::ReasonPhrase;
 use serde_json::json;
 use workspace_common::body::{self, Body};
 
@@ -308,6 +309,9 @@ impl Refusal {
         if let Some(seconds) = retry_after(row.status) {
             headers.insert(RETRY_AFTER, seconds);
         }
+        if let Some(phrase) = reason_phrase(&row) {
+            response.extensions_mut().insert(phrase);
+        }
         response
     }
 
@@ -337,6 +341,12 @@ fn retry_after(status: StatusCode) -> Option<HeaderValue> {
         StatusCode::TOO_MANY_REQUESTS => Some(WHEN_TOO_OFTEN),
         _ => None,
     }
+}
+
+/// The usual phrase and the code. Most clients show nothing else of a CONNECT that was refused.
+fn reason_phrase(row: &Row) -> Option<ReasonPhrase> {
+    let usual = row.status.canonical_reason()?;
+    ReasonPhrase::try_from(format!("{usual} ({})", row.code)).ok()
 }
 
 fn proxy_status(row: &Row) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
@@ -389,7 +399,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_response_says_its_code_three_times() {
+    async fn a_response_says_its_code_wherever_a_client_may_look() {
         let response = Refusal::AddressDenied(AddressClass::Private).response();
         assert_eq!(response.status(), StatusCode::FORBIDDEN);
         assert_eq!(response.headers()["x-proxy-error"], "address_denied");
@@ -397,6 +407,8 @@ mod tests {
             response.headers()["proxy-status"],
             "workspace-proxy; error=destination_ip_prohibited; details=\"address_denied\""
         );
+        let phrase = response.extensions().get::<ReasonPhrase>().unwrap();
+        assert_eq!(phrase.as_bytes(), b"Forbidden (address_denied)");
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let document: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(document["code"], "address_denied");

