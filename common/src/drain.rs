@@ -96,6 +96,11 @@ impl Drain {
         *self.stage.borrow() >= Stage::Draining
     }
 
+    /// Whether patience has ended: whoever is dropped from now on may not have heard of it.
+    pub fn is_cut(&self) -> bool {
+        *self.stage.borrow() >= Stage::Cut
+    }
+
     /// Resolves when the stop begins. Safe to cancel.
     pub async fn started(&self) {
         self.reached(Stage::Draining).await;

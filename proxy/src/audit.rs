@@ -3,8 +3,8 @@
 //!
 //! It holds no query, no path, no header value, no body and no resolved address.
 //!
-//! Invariant: [`Audit`] is consumed by `finish`; dropping it unfinished records a cancelled request, or
-//! one whose task has panicked.
+//! Invariant: [`Audit`] is consumed by `finish`; dropping it unfinished records a cancelled request, one
+//! that the stop of the process has cut, or one whose task has panicked.
 
 mod batch;
 pub mod writer;
@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
+use workspace_common::drain::Drain;
 
 use crate::audit::writer::{AuditWriter, NoRoom, Place};
 use crate::classify::Target;
@@ -32,6 +33,8 @@ pub struct Sinks {
     pub writer: AuditWriter,
     /// Counts.
     pub metrics: Metrics,
+    /// Tells whether the stop of the process or its client has ended a request.
+    pub drain: Drain,
 }
 
 /// How a request that was let through ended.
@@ -277,6 +280,23 @@ impl Audit {
         self.write(&Verdict { decision, code: refusal.code(), close_reason: "refused" });
     }
 
+    /// Why a record is dropped that nobody has finished.
+    fn unfinished(&self) -> Verdict {
+        let cancelled = Outcome::Cancelled.as_str();
+        // A panic unwinds through here: the only sign of it that the request leaves.
+        let (decision, code, close_reason) = if std::thread::panicking() {
+            ("error", "panicked", "panicked")
+        } else if !self.sinks.drain.is_cut() {
+            ("allow", cancelled, cancelled)
+        // The cut may drop a connection before its request has heard of it.
+        } else if self.record.status.is_some() {
+            ("allow", "ok", Outcome::Stopped.as_str())
+        } else {
+            ("error", Refusal::Draining.code(), "refused")
+        };
+        Verdict { decision, code, close_reason }
+    }
+
     fn limit_hit(&self, limit: &str) {
         self.sinks.metrics.limit_hits.with_label_values(&[limit]).inc();
     }
@@ -304,16 +324,8 @@ impl Audit {
 
 impl Drop for Audit {
     fn drop(&mut self) {
-        if self.finished {
-            return;
-        }
-        // A panic unwinds through here: the only sign of it that the request leaves.
-        if std::thread::panicking() {
-            let panicked = "panicked";
-            self.write(&Verdict { decision: "error", code: panicked, close_reason: panicked });
-        } else {
-            let cancelled = Outcome::Cancelled.as_str();
-            self.write(&Verdict { decision: "allow", code: cancelled, close_reason: cancelled });
+        if !self.finished {
+            self.write(&self.unfinished());
         }
     }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use thiserror::Error;
 use tokio::sync::Semaphore;
-use workspace_common::drain::{self, Drain, StopSignals};
+use workspace_common::drain::{self, Drain, DrainTrigger, StopSignals};
 use workspace_common::listen::{BindError, BoundListener, ListenAddr};
 use workspace_common::serve::{ServeOptions, serve_each};
 use workspace_common::token::{BearerToken, TokenError};
@@ -147,6 +147,7 @@ struct Prepared {
     token: Option<BearerToken>,
     aws: Option<AwsPlan>,
     sinks: Sinks,
+    trigger: DrainTrigger,
     workspace: Vec<BoundListener>,
     admin: Vec<BoundListener>,
 }
@@ -161,7 +162,8 @@ impl Prepared {
             args.listeners.admin_token_file.as_deref().map(BearerToken::load).transpose()?;
         let aws = AwsPlan::read(&args.aws, settings.bedrock.as_ref())?;
         let metrics = Metrics::new()?;
-        let sinks = Sinks { writer: audit_writer(&args.logs, &metrics)?, metrics };
+        let (trigger, drain) = drain::channel();
+        let sinks = Sinks { writer: audit_writer(&args.logs, &metrics)?, metrics, drain };
         Ok(Self {
             settings,
             way_out,
@@ -169,6 +171,7 @@ impl Prepared {
             token,
             aws,
             sinks,
+            trigger,
             workspace: bind_all(&args.listeners.listen)?,
             admin: bind_all(&args.listeners.admin_listen)?,
         })
@@ -181,15 +184,14 @@ impl Prepared {
         let reload = Reload::new(Sources::from(&args.policy), fixed, way_out)
             .map_err(StartError::Runtime)?;
         warn_about(&self.settings);
-        let (trigger, drain) = drain::channel();
         let plan = Plan {
             settings: self.settings,
             way_out: self.way_out,
             tls: self.tls,
             aws: self.aws,
+            drain: self.sinks.drain.clone(),
             sinks: self.sinks,
             own: own_listeners(&self.workspace, &self.admin),
-            drain,
         };
         let context = Arc::new(plan.context(args)?);
         tend_pool(&context);
@@ -205,7 +207,7 @@ impl Prepared {
         let (admin_trigger, admin_drain) = drain::channel();
         management::start(self.admin, &context, management, &admin_drain)?;
         announce(&context);
-        trigger.stop_on(&mut signals, context.limits.drain_timeout).await;
+        self.trigger.stop_on(&mut signals, context.limits.drain_timeout).await;
         admin_trigger.start();
         admin_trigger.cut();
         admin_trigger.finished().await;

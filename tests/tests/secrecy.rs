@@ -166,6 +166,14 @@ fn ask_as_workspace(proxy: &Proxy, port: u16, found: &Found) -> Result<()> {
     Ok(())
 }
 
+/// Another host with a route: the refusal names it, and nothing of the rule besides.
+fn ask_beside_a_route(proxy: &Proxy, found: &Found) -> Result<()> {
+    let refused = send(proxy, &full("CONNECT", "gone.test:80", "gone.test:80"))?;
+    assert_eq!(refused.header("x-proxy-error"), Some("use_route"), "{}", refused.text());
+    found.answer("a tunnel beside a route", &refused);
+    Ok(())
+}
+
 /// The same over HTTP/2, whose library has words of its own.
 fn ask_over_http2(proxy: &Proxy, port: u16) -> Result<()> {
     let url = format!("http://origin.test:{port}/{}?q={}", secret("path"), secret("query"));
@@ -281,6 +289,8 @@ fn no_secret_is_let_out() -> Result<()> {
         .allow_local("origin.test", origin.port())
         .policy(|policy| {
             let allow = policy["egress"]["allow"].as_array_mut().expect("a list");
+            // A rule holds a credential for the same place.
+            allow[0]["tunnel"] = json!(true);
             allow.push(json!({ "host": "gone.test", "ports": [80] }));
             allow.push(json!({ "host": "unknown.test", "ports": [80] }));
             allow.push(json!({ "host": "10.0.0.1", "ports": [origin.port()] }));
@@ -299,6 +309,7 @@ fn no_secret_is_let_out() -> Result<()> {
 
     push_rules(&proxy, origin.port(), &found)?;
     ask_as_workspace(&proxy, origin.port(), &found)?;
+    ask_beside_a_route(&proxy, &found)?;
     ask_over_http2(&proxy, origin.port())?;
     ask_as_orchestrator(&proxy, &found)?;
     reload_badly(&proxy)?;

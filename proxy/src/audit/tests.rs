@@ -4,7 +4,9 @@ use std::io::Write;
 use std::sync::Mutex;
 use std::sync::mpsc::Receiver;
 
+use http::StatusCode;
 use prometheus::IntCounter;
+use workspace_common::drain;
 
 use super::*;
 use crate::audit::writer::{Lines, PLACES};
@@ -28,7 +30,7 @@ fn lines_of(run: impl FnOnce(&Sinks)) -> Vec<serde_json::Value> {
     let metrics = Metrics::new().unwrap();
     let lost = metrics.audit_dropped.clone();
     let writer = AuditWriter::to(captured.clone(), Lines::Wanted, lost).unwrap();
-    let sinks = Sinks { writer, metrics };
+    let sinks = Sinks { writer, metrics, drain: drain::channel().1 };
     run(&sinks);
     sinks.writer.flush();
     let bytes = captured.0.lock().unwrap().clone();
@@ -121,7 +123,7 @@ fn a_required_line_has_its_place_before_its_request_is_served() {
     let metrics = Metrics::new().unwrap();
     let lost = metrics.audit_dropped.clone();
     let writer = AuditWriter::to(Stuck(stuck), Lines::Required, lost.clone()).unwrap();
-    let sinks = Sinks { writer, metrics };
+    let sinks = Sinks { writer, metrics, drain: drain::channel().1 };
     let served: Vec<Audit> = (0..PLACES).map(|_| Audit::begin(&sinks, &"tcp", "GET")).collect();
     assert!(served.iter().all(|audit| audit.check_room().is_ok()));
     let refused = Audit::begin(&sinks, &"tcp", "GET");
@@ -131,6 +133,27 @@ fn a_required_line_has_its_place_before_its_request_is_served() {
     served.into_iter().for_each(|audit| audit.finish(Outcome::Completed));
     assert_eq!(lost.get(), 1);
     drop(release);
+}
+
+#[test]
+fn what_the_stop_cuts_is_no_cancellation() {
+    let lines = lines_of(|sinks| {
+        let (trigger, drain) = drain::channel();
+        let sinks = Sinks { drain, ..sinks.clone() };
+        let mut answered = Audit::begin(&sinks, &"tcp", "GET");
+        answered.answered(StatusCode::OK);
+        let unanswered = Audit::begin(&sinks, &"tcp", "GET");
+        trigger.start();
+        // Until the cut it is the client who leaves.
+        drop(Audit::begin(&sinks, &"tcp", "GET"));
+        trigger.cut();
+        drop(answered);
+        drop(unanswered);
+    });
+    let ends: Vec<_> = lines.iter().map(|line| (&line["code"], &line["close_reason"])).collect();
+    assert_eq!(ends[0], (&"cancelled".into(), &"cancelled".into()));
+    assert_eq!(ends[1], (&"ok".into(), &"proxy_stopped".into()));
+    assert_eq!(ends[2], (&"draining".into(), &"refused".into()));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use clap::Parser as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use workspace_common::drain::{self, DrainTrigger};
+use workspace_common::drain::{self, Drain, DrainTrigger};
 use workspace_common::serve::Welcome;
 use workspace_common::stream::{Peer, Stream};
 
@@ -43,10 +43,10 @@ pub(super) struct Proxy {
     log: Captured,
 }
 
-fn sinks(log: Captured) -> Sinks {
+fn sinks(log: Captured, drain: Drain) -> Sinks {
     let metrics = Metrics::new().unwrap();
     let writer = AuditWriter::to(log, Lines::Wanted, metrics.audit_dropped.clone()).unwrap();
-    Sinks { writer, metrics }
+    Sinks { writer, metrics, drain }
 }
 
 impl Proxy {
@@ -83,7 +83,7 @@ impl Proxy {
             way_out: WayOut::new(&args.upstream).unwrap(),
             tls: crate::upstream::tls::client_config(None).unwrap(),
             aws: None,
-            sinks: sinks(log.clone()),
+            sinks: sinks(log.clone(), drain.clone()),
             own: OwnListeners::default(),
             drain,
         };
