@@ -260,6 +260,13 @@ impl Audit {
 
     /// Ends the record of a request that was let through.
     pub fn finish(mut self, outcome: Outcome) {
+        let outcome = match outcome {
+            // The cut ends both connections of a request, and it may see that before the cut itself.
+            Outcome::Cancelled | Outcome::UpstreamBroke if self.sinks.drain.is_cut() => {
+                Outcome::Stopped
+            }
+            other => other,
+        };
         if outcome == Outcome::Idle {
             self.limit_hit("idle_timeout");
         }

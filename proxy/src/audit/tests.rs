@@ -142,18 +142,21 @@ fn what_the_stop_cuts_is_no_cancellation() {
         let sinks = Sinks { drain, ..sinks.clone() };
         let mut answered = Audit::begin(&sinks, &"tcp", "GET");
         answered.answered(StatusCode::OK);
+        let broken = Audit::begin(&sinks, &"tcp", "GET");
         let unanswered = Audit::begin(&sinks, &"tcp", "GET");
         trigger.start();
         // Until the cut it is the client who leaves.
         drop(Audit::begin(&sinks, &"tcp", "GET"));
         trigger.cut();
         drop(answered);
+        broken.finish(Outcome::UpstreamBroke);
         drop(unanswered);
     });
     let ends: Vec<_> = lines.iter().map(|line| (&line["code"], &line["close_reason"])).collect();
     assert_eq!(ends[0], (&"cancelled".into(), &"cancelled".into()));
     assert_eq!(ends[1], (&"ok".into(), &"proxy_stopped".into()));
-    assert_eq!(ends[2], (&"draining".into(), &"refused".into()));
+    assert_eq!(ends[2], (&"ok".into(), &"proxy_stopped".into()));
+    assert_eq!(ends[3], (&"draining".into(), &"refused".into()));
 }
 
 #[test]
