@@ -60,13 +60,14 @@ pub(crate) fn tunnels() -> Result<Vec<Row>> {
     rows.extend(self::rows(&alone, 2, "proxy: new tunnel, 1 client, p99", Unit::Milliseconds));
     let what = "proxy: requests of 1 KiB through tunnels, 32 clients";
     rows.extend(aimed(self::rows(&asked, 0, what, Unit::PerSecond), HAPROXY, 1.2));
-    rows.extend(processor(&asked, "proxy: processor time of a request through a tunnel"));
+    let what = "proxy: processor time of a request through a tunnel";
+    rows.extend(processor(&asked, 3, what, Unit::Microseconds));
     rows.extend(added(&waited, "through a tunnel", Some(0.1)));
     let what = "proxy: download through a tunnel";
     rows.extend(aimed(self::rows(&bulk, 0, what, Unit::MebiBytesPerSecond), HAPROXY, 0.95));
     let what = "proxy: processor time of a GiB through a tunnel";
     let target = Target::RatioAtMost(1.0);
-    rows.extend(with_target(self::rows(&bulk, 1, what, Unit::Milliseconds), HAPROXY, target));
+    rows.extend(with_target(processor(&bulk, 1, what, Unit::Milliseconds), HAPROXY, target));
     drop(contenders);
     rows.extend(idle::measure(idle)?);
     Ok(rows)
@@ -109,7 +110,8 @@ fn of_way(
     if let Some(factor) = beside_nginx {
         all = aimed(all, NGINX, factor);
     }
-    all.extend(processor(&many, &format!("proxy: processor time of {what}, each")));
+    let each = format!("proxy: processor time of {what}, each");
+    all.extend(processor(&many, 3, &each, Unit::Microseconds));
     all.extend(added(&alone, &format!("by {what}"), None));
     Ok(all)
 }
@@ -184,8 +186,8 @@ fn rows<const N: usize>(all: &[Rounds<N>], at: usize, what: &str, unit: Unit) ->
 }
 
 /// The processor time of no proxy is nothing to compare with.
-fn processor(all: &[Rounds<4>], what: &str) -> Vec<Row> {
-    let mut rows = rows(all, 3, what, Unit::Microseconds);
+fn processor<const N: usize>(all: &[Rounds<N>], at: usize, what: &str, unit: Unit) -> Vec<Row> {
+    let mut rows = rows(all, at, what, unit);
     rows.retain(|row| row.other.as_ref().is_none_or(|other| other.name != NO_PROXY));
     rows
 }

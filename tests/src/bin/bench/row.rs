@@ -110,10 +110,12 @@ impl Row {
         self
     }
 
-    /// Ours over the other, if both were measured.
+    /// Ours over the other, if both were measured and the other never came to nothing: a processor's
+    /// time is counted in ticks, and less than one is none.
     pub(crate) fn ratio(&self) -> Option<Ratio> {
         let other = self.other.as_ref()?.figure.as_ref().ok()?;
-        Some(self.ours.as_ref().ok()?.ratio(other))
+        let ratio = self.ours.as_ref().ok()?.ratio(other);
+        [ratio.low, ratio.median, ratio.high].iter().all(|it| it.is_finite()).then_some(ratio)
     }
 
     pub(crate) fn verdict(&self) -> Verdict {
@@ -179,6 +181,7 @@ mod tests {
     #[test]
     fn a_target_is_met_missed_or_not_measured() {
         let two = || Ok(Series::single(2.0));
+        let nothing = || Ok(Series::single(0.0));
         let absent = || Err("not there".to_owned());
         for (row, verdict) in [
             (row(2.5, two(), Target::RatioAtMost(1.25)), Verdict::Met),
@@ -186,6 +189,7 @@ mod tests {
             (row(1.7, two(), Target::RatioAtLeast(0.85)), Verdict::Met),
             (row(1.6, two(), Target::RatioAtLeast(0.85)), Verdict::Missed),
             (row(1.6, absent(), Target::RatioAtLeast(0.85)), Verdict::NotMeasured),
+            (row(1.6, nothing(), Target::RatioAtMost(1.25)), Verdict::NotMeasured),
             (row(1.6, absent(), Target::AtMost(1.6)), Verdict::Met),
             (row(f64::NAN, absent(), Target::AtMost(1.6)), Verdict::Missed),
         ] {
