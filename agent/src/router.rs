@@ -150,10 +150,14 @@ impl Agent {
             Some(Action::Sync(call)) => sync::handle(&self.sync, call, request).await,
             Some(Action::Port(call)) => self.previews.handle(call, request).await,
             Some(shown @ (Action::Health | Action::Ready | Action::Metrics | Action::Info)) => {
-                match *request.method() {
-                    Method::GET | Method::HEAD => Ok(self.show(&shown)),
-                    _ => Ok(exec::method_not_allowed("GET, HEAD")),
+                if !matches!(*request.method(), Method::GET | Method::HEAD) {
+                    return Ok(exec::method_not_allowed("GET, HEAD"));
                 }
+                // Probers add parameters of their own to what they ask.
+                if shown == Action::Info {
+                    exec::query::none(request.uri().query())?;
+                }
+                Ok(self.show(&shown))
             }
         }
     }

@@ -24,6 +24,11 @@ fn health_readiness_info_and_metrics_answer() -> Result<()> {
     let health = agent.client.get("/health")?;
     assert_eq!((health.status(), health.json()?), (200, json!({ "status": "ok" })));
     assert_eq!(agent.client.get("/readyz")?.status(), 200);
+    for probed in ["/health?at=1", "/readyz?at=1", "/metrics?at=1"] {
+        assert_eq!(agent.client.get(probed)?.status(), 200, "{probed}");
+    }
+    let refused = agent.client.get("/v1/info?at=1")?;
+    assert_eq!((refused.status(), refused.problem_code()?.as_str()), (400, "bad_query"));
     let info = agent.client.get("/v1/info")?.json()?;
     ensure!(text(&info, "version")?.starts_with("0."), "{info}");
     let root = agent.root().canonicalize()?;

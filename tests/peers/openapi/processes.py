@@ -63,7 +63,7 @@ def refused(caller):
         caller.call(operation, (404, "no_such_process"), body, id="none")
         caller.call(operation, (400, "bad_query"), body, "x=1", id="open")
     caller.call("feedProcess", (400, "bad_query"), b"", "x=1", id="open")
-    for operation in ("listProcesses", "events"):
+    for operation in ("listProcesses", "events", "info"):
         caller.call(operation, (400, "bad_query"), query="x=1")
     caller.call("readOutput", (400, "out_of_range"), query="stdout_from=1", id="open")
     caller.call("readOutput", (406, "not_acceptable"), headers={"Accept": "text/html"}, id="open")
