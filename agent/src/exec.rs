@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use workspace_common::{
     body::{self, Body, BodyError, collect_limited},
+    presence::{Presence, Required},
     problem::Problem,
 };
 
@@ -65,19 +66,22 @@ pub async fn run(
         Form::Buffered => Face::Buffered,
         Form::Stream(_) => Face::Streamed,
     };
+    let presence = Presence::of(request.extensions());
     let body = collect_limited(request.into_body(), MAX_REQUEST_BYTES).await.map_err(unread)?;
     let command = request::parse(&body, face, query, &context.defaults)?;
     let attached = context.engine.attach(command).map_err(|refusal| refused(&refusal))?;
     let (start, attachment) = attached;
+    let required = presence.require();
     let process = start.process().clone();
     match form {
-        Form::Buffered => buffered(&process, attachment).await,
+        Form::Buffered => buffered(&process, (attachment, required)).await,
         Form::Stream(encoding) => {
             let mut first = reply::started(&process);
             first.insert("event".into(), "started".into());
             let reader = Reader::following(process, From::default()).seated();
             let first = Some(Value::Object(first));
-            Ok(stream::answer(reader, From::default(), encoding, first, Some(attachment)))
+            let client = (Some(attachment), required);
+            Ok(stream::answer(reader, From::default(), encoding, first, client))
         }
     }
 }
@@ -85,11 +89,11 @@ pub async fn run(
 /// Waits for the end. The client's going drops this, and the attachment with it.
 async fn buffered(
     process: &Arc<Process>,
-    attachment: Attachment,
+    client: (Attachment, Required),
 ) -> Result<Response<Body>, Problem> {
     process.run_freely();
     let state = process.ended().await;
-    drop(attachment);
+    drop(client);
     match state {
         State::Ended(outcome) => Ok(json_response(&reply::buffered(process, &outcome))),
         State::Running | State::Lost => Err(internal()),
@@ -190,10 +194,14 @@ pub async fn feed(
     };
     let process = context.engine.table().get(id).ok_or_else(|| no_stdin(id))?;
     let sender = process.stdin().ok_or_else(|| no_stdin(id))?;
+    let presence = Presence::of(request.extensions());
     let mut body = request.into_body();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| unread(BodyError::Failed(error.into())))?;
         let data = frame.into_data().unwrap_or_else(|_trailers| Bytes::new());
+        // What has come is passed on, but a command that does not read keeps no connection of a
+        // client that has gone.
+        let _required = presence.require();
         if !data.is_empty() && sender.send(data).await.is_err() {
             let detail = format!("command '{id}' has closed its standard input");
             return Err(Problem::new(StatusCode::CONFLICT, "stdin_closed", detail));

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use workspace_common::{
     body::{Body, collect_limited},
+    presence::Presence,
     problem::Problem,
 };
 
@@ -147,7 +148,8 @@ fn read(
     check_offsets(&process, from)?;
     let reader =
         if follow { Reader::following(process, from) } else { Reader::of_now(process, from) };
-    Ok(stream::answer(reader, from, encoding, None, None))
+    let client = (None, Presence::of(request.extensions()).require());
+    Ok(stream::answer(reader, from, encoding, None, client))
 }
 
 /// Refuses offsets that nothing has been written to yet.

@@ -9,6 +9,7 @@ pub mod drain;
 pub mod hop;
 pub mod listen;
 pub mod logging;
+pub mod presence;
 pub mod problem;
 pub mod report;
 pub mod secret;

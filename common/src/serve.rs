@@ -4,7 +4,8 @@
 use std::{
     convert::Infallible,
     fmt,
-    future::Future,
+    future::{Future, pending},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -27,6 +28,7 @@ use crate::{
     body::Body,
     drain::Drain,
     listen::Listener,
+    presence::Presence,
     stream::{Peer, Stream},
 };
 
@@ -114,7 +116,7 @@ impl ServeOptions {
 /// Accepts connections until the drain begins and serves each with `handler`.
 ///
 /// When the drain begins, idle connections are closed and busy ones finish their request; at the
-/// cut they are dropped.
+/// cut they are dropped. A handler may require the [`Presence`] of its client.
 pub async fn serve<H, F>(listener: Listener, options: ServeOptions, drain: Drain, handler: H)
 where
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
@@ -123,8 +125,12 @@ where
     let (timeout, connection_drain) = (options.header_timeout, drain.clone());
     let serve_one = move |stream, peer, _served| {
         let handler = handler.clone();
-        let handler = move |request| handler(request, peer);
-        serve_connection(stream, timeout, connection_drain.clone(), handler)
+        let (presence, missed) = Presence::watch(&stream);
+        let handler = move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(presence.clone());
+            handler(request, peer)
+        };
+        serve_until(missed, stream, timeout.into(), connection_drain.clone(), handler)
     };
     serve_each(listener, options, drain, serve_one).await;
 }
@@ -200,7 +206,22 @@ where
     H: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let limits = limits.into();
+    serve_until(pending(), io, limits.into(), drain, handler).await
+}
+
+/// [`serve_connection`] until its client is missed.
+async fn serve_until<I, H, F>(
+    missed: impl Future<Output = ()>,
+    io: I,
+    limits: HeadLimits,
+    drain: Drain,
+    handler: H,
+) -> Option<Malformed>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>) -> F + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
     let builder = connection_builder(limits);
     let heard = Arc::new(AtomicBool::new(false));
     let hears = Arc::clone(&heard);
@@ -210,9 +231,10 @@ where
         async move { Ok::<_, Infallible>(response.await) }
     });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
-    let mut connection = std::pin::pin!(connection);
+    let (mut connection, mut missed) = (pin!(connection), pin!(missed));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = missed.as_mut() => return None,
         () = silence(&heard, limits.timeout) => return None,
         () = drain.started() => {
             // Nothing is cut short here, and a client that is silent must not hold the stop up.
@@ -222,6 +244,7 @@ where
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = connection.as_mut() => ended,
+                () = missed.as_mut() => return None,
                 () = drain.cut() => return None,
             }
         }
@@ -236,7 +259,7 @@ where
 async fn silence(heard: &AtomicBool, patience: Duration) {
     tokio::time::sleep(patience).await;
     if heard.load(Ordering::Relaxed) {
-        std::future::pending().await
+        pending().await
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fmt, io,
     net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
     path::Path,
     pin::Pin,
     task::{Context, Poll},
@@ -33,6 +34,15 @@ impl Stream {
             tracing::debug!(%error, "cannot set the keepalive of a connection");
         }
         Self::Tcp(stream)
+    }
+
+    /// Another descriptor of the same socket. The connection is open as long as either is.
+    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tcp(stream) => stream.as_fd(),
+        }
+        .try_clone_to_owned()
     }
 }
 

@@ -9,7 +9,10 @@ use http::{HeaderValue, Response, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
-use workspace_common::body::{Body, BoxError};
+use workspace_common::{
+    body::{Body, BoxError},
+    presence::Required,
+};
 
 use super::{
     event::{Encoder, line},
@@ -23,17 +26,18 @@ use crate::supervise::{
     reader::{From, Item, Reader},
 };
 
-/// Answers with what `reader` finds, after the event `first`; an attached client goes with the body.
+/// Answers with what `reader` finds, after the event `first`. The body goes with its client, and an
+/// attached client with the body.
 pub(crate) fn answer(
     reader: Reader,
     from: From,
     encoding: Encoding,
     first: Option<Value>,
-    attachment: Option<Attachment>,
+    client: (Option<Attachment>, Required),
 ) -> Response<Body> {
     let writer = Writer::new(encoding, reader.process(), from);
     let pieces = first.map(|event| writer.event(&event)).into_iter().collect();
-    let streaming = Streaming { reader, writer, pieces, broken: false, _attachment: attachment };
+    let streaming = Streaming { reader, writer, pieces, broken: false, _client: client };
     let frames = unfold(streaming, |mut streaming| async {
         let piece = streaming.next().await?;
         Some((Ok::<_, BoxError>(Frame::data(piece)), streaming))
@@ -73,7 +77,7 @@ struct Streaming {
     pieces: VecDeque<Bytes>,
     /// The output cannot be read on, and the client has been told.
     broken: bool,
-    _attachment: Option<Attachment>,
+    _client: (Option<Attachment>, Required),
 }
 
 impl Streaming {
