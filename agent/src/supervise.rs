@@ -192,12 +192,16 @@ impl Engine {
         Ok((start, attachment))
     }
 
-    /// The same for a caller that does not stay.
+    /// The same for a caller that does not stay, and may attach later.
     ///
     /// # Errors
     /// As [`Engine::attach`].
     pub fn detach(&self, request: Request) -> Result<Start, Refusal> {
-        Ok(self.start(request, false)?.0)
+        let (start, _none) = self.start(request, false)?;
+        if let Start::New(process) = &start {
+            process.await_first_client();
+        }
+        Ok(start)
     }
 
     /// A process that starts can be stopped by a signal of another command before it has become the

@@ -1,6 +1,7 @@
-//! Clients that go while a command of theirs runs, whatever they have sent before.
+//! Clients that go while a command of theirs runs, whatever they have sent before, and clients that
+//! never come.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use workspace_tests::{
     agent::{Agent, Setup},
@@ -137,6 +138,26 @@ fn an_attached_client_that_goes_is_missed_though_its_input_waits() -> Result<()>
     }
     drop(attached);
     assert_eq!(ended(&agent, &id)?["signal"], "SIGTERM");
+    Ok(())
+}
+
+#[test]
+fn a_command_that_is_to_end_with_its_last_client_ends_when_none_comes() -> Result<()> {
+    let agent = Agent::start()?;
+    let joined = start(&agent, &sleeping("kill"))?;
+    let mut client = Attached::open(&agent, &joined, "")?;
+    client.event()?;
+    let kept = start(&agent, &sleeping("keep"))?;
+    let alone = start(&agent, &sleeping("kill"))?;
+    assert_eq!(ended(&agent, &alone)?["signal"], "SIGTERM");
+    let why = agent.daemon.output();
+    ensure!(why.contains("no client has attached") && why.contains(&alone), "{why}");
+    for id in [&joined, &kept] {
+        assert_eq!(show(&agent, id)?["state"], "running", "{id}, which is older");
+        ensure!(!why.contains(&format!("id=\"{id}\"")), "{why}");
+    }
+    drop(client);
+    ended(&agent, &joined)?;
     Ok(())
 }
 

@@ -24,6 +24,10 @@ use super::{
     tree::{Sweep, Tree},
 };
 
+/// How long a command that ends with its last client waits for the first: whoever started it has the
+/// id by then, and its connection, or is gone.
+const FIRST_CLIENT: Duration = Duration::from_secs(10);
+
 /// The longest id that a client may choose.
 const MAX_ID: usize = 64;
 
@@ -124,6 +128,27 @@ impl Process {
     pub fn attach(self: &Arc<Self>) -> Attachment {
         self.attached.fetch_add(1, Ordering::AcqRel);
         Attachment(self.clone())
+    }
+
+    /// Sees to a command that has been started by somebody who is not attached, and is to end with its
+    /// last client: it ends, too, when none has come in time.
+    pub(super) fn await_first_client(self: &Arc<Self>) {
+        if self.on_disconnect == OnDisconnect::Keep {
+            return;
+        }
+        let process = self.clone();
+        self.drain.spawn(async move {
+            tokio::select! {
+                _ended = process.ended() => return,
+                () = process.drain.started() => return,
+                () = tokio::time::sleep(FIRST_CLIENT) => {}
+            }
+            if process.attached() == 0 && !process.stop.is_asked() {
+                tracing::info!(id = &*process.id, "no client has attached: ending the command");
+            }
+            // As a client that goes at once: it is the last one unless another is there by now.
+            drop(process.attach());
+        });
     }
 
     /// The command is not to wait for a first reader.
