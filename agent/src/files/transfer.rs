@@ -138,14 +138,24 @@ impl Transfers {
     }
 }
 
-/// Reads the body of a request that is refused, so that its client gets to read the answer.
-pub async fn discard<B>(request: B)
+/// What was made of a request's head, with its body. Where the head is refused, the body is read to its
+/// end first, so that the client gets to read the answer.
+///
+/// # Errors
+/// The refusal.
+pub async fn or_discard<T, B>(prepared: Result<T, Problem>, body: B) -> Result<(T, B), Problem>
 where
     B: HttpBody<Data = Bytes>,
 {
-    let (feed, intake) = upload();
-    drop(intake);
-    feed.pump(request).await;
+    match prepared {
+        Ok(prepared) => Ok((prepared, body)),
+        Err(problem) => {
+            let (feed, intake) = upload();
+            drop(intake);
+            feed.pump(body).await;
+            Err(problem)
+        }
+    }
 }
 
 /// The blocking end of a download.

@@ -91,13 +91,9 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
 {
     let (head, list) = request.into_parts();
-    match Asked::prepare(context, &head).await {
-        Ok(asked) => asked.answer(list).await,
-        Err(problem) => {
-            transfer::discard(list).await;
-            Err(problem)
-        }
-    }
+    let prepared = Asked::prepare(context, &head).await;
+    let (asked, list) = transfer::or_discard(prepared, list).await?;
+    asked.answer(list).await
 }
 
 /// A delta that is wanted.

@@ -78,13 +78,9 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
 {
     let (head, manifest) = request.into_parts();
-    match Comparison::prepare(context, &head).await {
-        Ok(comparison) => comparison.answer(manifest).await,
-        Err(problem) => {
-            transfer::discard(manifest).await;
-            Err(problem)
-        }
-    }
+    let prepared = Comparison::prepare(context, &head).await;
+    let (comparison, manifest) = transfer::or_discard(prepared, manifest).await?;
+    comparison.answer(manifest).await
 }
 
 /// A comparison, understood.

@@ -62,13 +62,9 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
 {
     let (head, manifest) = request.into_parts();
-    match Differing::prepare(context, &head).await {
-        Ok(differing) => differing.answer(manifest).await,
-        Err(problem) => {
-            transfer::discard(manifest).await;
-            Err(problem)
-        }
-    }
+    let prepared = Differing::prepare(context, &head).await;
+    let (differing, manifest) = transfer::or_discard(prepared, manifest).await?;
+    differing.answer(manifest).await
 }
 
 /// A pull of what differs, understood.
