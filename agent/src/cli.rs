@@ -157,6 +157,10 @@ pub struct ServeArgs {
     #[arg(long, env = "WORKSPACE_AGENT_SPOOL_LIMIT", value_name = "SIZE", default_value = "1GiB")]
     pub spool_limit: ByteSize,
 
+    /// The most that is spooled of all streams together
+    #[arg(long, env = "WORKSPACE_AGENT_SPOOL_TOTAL", value_name = "SIZE", default_value = "4GiB")]
+    pub spool_total: ByteSize,
+
     /// Uploads in several requests that may be unfinished at once
     #[arg(long, env = "WORKSPACE_AGENT_MAX_UPLOADS", value_name = "N", default_value_t = 64)]
     pub max_uploads: u32,

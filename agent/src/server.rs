@@ -38,7 +38,7 @@ use crate::{
     supervise::{
         Engine, Settings,
         cgroup::Cgroups,
-        output::spool::SpoolDirectory,
+        output::{budget::Budget, spool::SpoolDirectory},
         reap::Reaper,
         table::{Keep, Table},
         tree::Sweep,
@@ -281,7 +281,8 @@ fn settings(args: &ServeArgs) -> Settings {
 /// The spool directory, proved to be writable: a command that wants it comes later.
 fn spool(args: &ServeArgs) -> anyhow::Result<Option<SpoolDirectory>> {
     let Some(path) = args.spool_dir.clone() else { return Ok(None) };
-    let directory = SpoolDirectory { path, limit: args.spool_limit.0 };
+    let total = Budget::new(args.spool_total.as_usize());
+    let directory = SpoolDirectory { path, limit: args.spool_limit.0, total };
     directory
         .create()
         .with_context(|| format!("cannot write into --spool-dir '{}'", directory.path.display()))?;
@@ -359,6 +360,7 @@ fn info(args: &ServeArgs, prepared: &Prepared, cgroups: Option<&Cgroups>) -> ser
             "keep_ended_for_ms": millis(args.keep_ended_for),
             "output_memory_bytes": args.output_memory.0,
             "spool_bytes": args.spool_dir.as_ref().map(|_| args.spool_limit.0),
+            "spool_total_bytes": args.spool_dir.as_ref().map(|_| args.spool_total.0),
             "max_connections": args.max_connections,
             "max_uploads": args.max_uploads,
             "upload_space_bytes": args.upload_space.0,

@@ -187,6 +187,41 @@ fn a_spooled_command_loses_nothing() -> Result<()> {
     Ok(())
 }
 
+/// How much of the standard output of a command is to be had, in bytes.
+fn kept_of(agent: &Agent, id: &str) -> Result<usize> {
+    let events = output(agent, id, "")?;
+    Ok(events.iter().filter_map(|event| bytes(event).ok()).map(|bytes| bytes.len()).sum())
+}
+
+#[test]
+fn all_spools_share_their_room_and_a_command_that_is_forgotten_gives_it_back() -> Result<()> {
+    let setup = Setup::new()?;
+    let spool = setup.directory().join("spool");
+    std::fs::create_dir(&spool)?;
+    let spool = spool.to_string_lossy().into_owned();
+    let flags = ["--spool-dir", &spool, "--spool-total", "1MiB", "--keep-ended", "1"];
+    let agent = setup.args(&flags).start()?;
+    let limits = &agent.client.get("/v1/info")?.json()?["limits"];
+    assert_eq!(limits["spool_total_bytes"], 1 << 20);
+    let script = "head -c 600000 /dev/zero | tr '\\0' x";
+    let run = |id: &str| {
+        let body = json!({ "id": id, "shell": script, "spool": true, "max_output_bytes": 1000 });
+        agent.exec(&body)
+    };
+    run("one")?;
+    assert_eq!(kept_of(&agent, "one")?, 600_000);
+    run("two")?;
+    let events = output(&agent, "two", "")?;
+    let gap = events.iter().find(|event| event["event"] == "gap").context("no gap")?;
+    let room = (1 << 20) - 600_000;
+    ensure!(gap["from"].as_u64().is_some_and(|from| (1..=room).contains(&from)), "{gap}");
+    // Only one is remembered, and that is the second.
+    assert_eq!(agent.client.get("/v1/processes/one")?.status(), 404);
+    run("three")?;
+    assert_eq!(kept_of(&agent, "three")?, 600_000);
+    Ok(())
+}
+
 #[test]
 fn the_memory_for_output_is_shared_by_all_commands() -> Result<()> {
     let agent = Setup::new()?.args(&["--output-memory", "1MiB"]).start()?;
@@ -199,11 +234,7 @@ fn the_memory_for_output_is_shared_by_all_commands() -> Result<()> {
         eventually("it has written", || {
             (show(&agent, id).ok()?["stdout_bytes"] == 600_000).then_some(())
         })?;
-        Ok(output(&agent, id, "")?
-            .iter()
-            .filter_map(|event| bytes(event).ok())
-            .map(|b| b.len())
-            .sum())
+        kept_of(&agent, id)
     };
     start("one")?;
     assert_eq!(kept("one")?, 600_000);

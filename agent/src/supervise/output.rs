@@ -215,7 +215,8 @@ mod tests {
     #[tokio::test]
     async fn what_the_ring_has_lost_the_spool_still_has() {
         let dir = tempfile::tempdir().unwrap();
-        let spool = SpoolDirectory { path: dir.path().to_owned(), limit: 5 };
+        let (path, total) = (dir.path().to_owned(), Budget::new(99));
+        let spool = SpoolDirectory { path, limit: 5, total };
         let output = output(Keep::tail(2), Some(spool));
         for data in ["abc", "de", "fgh"] {
             output.spool(Stream::Stdout).unwrap().append(data.into()).await;

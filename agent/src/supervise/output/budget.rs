@@ -1,5 +1,5 @@
-//! Memory that all output kept by an agent takes together: each keeper takes its share as it grows
-//! and gives it back when it goes.
+//! Room that all output kept by an agent takes together, in memory or in spools: each keeper takes its
+//! share as it grows and gives it back when it goes.
 
 use std::sync::{
     Arc,
@@ -33,6 +33,12 @@ impl Budget {
         // The function always gives a new value, so the update cannot fail.
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update).map_or(0, |_| taken)
     }
+
+    /// Takes exactly `wanted`, or nothing.
+    fn take_whole(&self, wanted: usize) -> bool {
+        let update = |left: usize| left.checked_sub(wanted);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update).is_ok()
+    }
 }
 
 /// What one keeper holds of a budget. Dropping it gives everything back.
@@ -50,6 +56,16 @@ impl Share {
             self.held += self.budget.take(wanted - self.held);
         }
         self.held
+    }
+
+    /// Takes all that is missing to hold `wanted` bytes, or nothing, and says whether it holds them.
+    pub fn grow_whole_to(&mut self, wanted: usize) -> bool {
+        let missing = wanted.saturating_sub(self.held);
+        let taken = self.budget.take_whole(missing);
+        if taken {
+            self.held += missing;
+        }
+        taken
     }
 }
 
@@ -71,5 +87,15 @@ mod tests {
         assert_eq!(one.grow_to(2), 6, "a share never shrinks");
         drop(one);
         assert_eq!(two.grow_to(20), 10);
+    }
+
+    #[test]
+    fn what_does_not_fit_whole_is_left_to_others() {
+        let budget = Budget::new(10);
+        let (mut one, mut two) = (budget.share(), budget.share());
+        assert!(one.grow_whole_to(6) && one.grow_whole_to(2));
+        assert!(!two.grow_whole_to(5) && two.grow_whole_to(4) && !two.grow_whole_to(usize::MAX));
+        drop(one);
+        assert!(two.grow_whole_to(10));
     }
 }
