@@ -39,7 +39,7 @@ pub enum FileErrorKind {
     TooLarge,
     /// The directory tree is deeper than this program walks.
     TooDeep,
-    /// The file became shorter while it was read.
+    /// The file changed while it was read.
     Changed,
     /// The sender went away before the end.
     Cut,
@@ -132,7 +132,7 @@ impl std::fmt::Display for FileErrorKind {
             Self::NoSpace => "no space is left",
             Self::TooLarge => "it is larger than allowed",
             Self::TooDeep => "the directories are nested too deeply",
-            Self::Changed => "it became shorter while it was read",
+            Self::Changed => "it changed while it was read; try again",
             Self::Cut => "the upload ended early; the former content is unchanged",
             Self::Stalled => "the upload made no progress; the former content is unchanged",
             Self::Busy => "too many files are open; try again",

@@ -21,7 +21,7 @@ use super::{
     conditions::State,
     digest::{ContentDigest, REPR_DIGEST},
     error::{FileError, FileErrorKind},
-    metadata::Metadata,
+    metadata::{FileTime, Metadata},
     path::WorkspacePath,
     range::Selection,
     transfer::CHUNK,
@@ -56,7 +56,14 @@ impl OpenFile {
             (Wanted::Yes, Some(content)) => {
                 Some(ContentDigest::of(Sha256::new_with_prefix(content)))
             }
-            (Wanted::Yes, None) => Some(ContentDigest::of_file(&mut file).map_err(fail)?),
+            (Wanted::Yes, None) => {
+                let digest = ContentDigest::of_file(&mut file).map_err(fail)?;
+                // Length, tag and digest of an answer are those of one content.
+                if measure(&file).map_err(fail)? != (metadata.size, metadata.modified) {
+                    return Err(FileError::new("read", path, FileErrorKind::Changed));
+                }
+                Some(digest)
+            }
         };
         Ok(Self { file, metadata, content: whole, digest })
     }
@@ -150,6 +157,12 @@ fn part_of(content: Vec<u8>, from: u64, length: u64) -> Bytes {
     content.slice(start..end)
 }
 
+/// What tells that the content has changed.
+fn measure(file: &File) -> io::Result<(u64, FileTime)> {
+    let now = Metadata::from(&rustix::fs::fstat(file)?);
+    Ok((now.size, now.modified))
+}
+
 /// Whether a digest is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
@@ -221,4 +234,28 @@ fn read_up_to(file: &mut File, length: usize) -> io::Result<Vec<u8>> {
     let mut chunk = Vec::with_capacity(length);
     file.take(limit).read_to_end(&mut chunk)?;
     Ok(chunk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_while_it_is_hashed_is_not_told_as_what_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let name = directory.path().join("f");
+        let path = WorkspacePath::parse(b"f").unwrap();
+        let load = |size: u64, digest| {
+            std::fs::write(&name, vec![7; 2 * CHUNK]).unwrap();
+            let file = File::open(&name).unwrap();
+            let metadata = Metadata::from(&rustix::fs::fstat(&file).unwrap());
+            File::options().write(true).open(&name).unwrap().set_len(size).unwrap();
+            OpenFile::load(&path, file, metadata, digest)
+        };
+        for size in [0, CHUNK_U64, 3 * CHUNK_U64] {
+            let refused = load(size, Wanted::Yes).unwrap_err();
+            assert_eq!(refused.kind(), FileErrorKind::Changed, "{size}");
+            assert!(load(size, Wanted::No).is_ok(), "{size}");
+        }
+    }
 }
