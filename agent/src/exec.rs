@@ -1,6 +1,7 @@
 //! The HTTP face of commands that a caller waits for: `POST /v1/exec`, answered whole as JSON or as a
 //! stream of events, and `POST /v1/processes/{id}/stdin` for an open standard input.
 
+mod document;
 pub mod event;
 pub(crate) mod form;
 pub mod frame;
@@ -74,7 +75,7 @@ pub async fn run(
     let required = presence.require();
     let process = start.process().clone();
     match form {
-        Form::Buffered => buffered(&process, (attachment, required)).await,
+        Form::Buffered => buffered(process, (attachment, required)).await,
         Form::Stream(encoding) => {
             let mut first = reply::started(&process);
             first.insert("event".into(), "started".into());
@@ -88,14 +89,14 @@ pub async fn run(
 
 /// Waits for the end. The client's going drops this, and the attachment with it.
 async fn buffered(
-    process: &Arc<Process>,
+    process: Arc<Process>,
     client: (Attachment, Required),
 ) -> Result<Response<Body>, Problem> {
     process.run_freely();
     let state = process.ended().await;
     drop(client);
     match state {
-        State::Ended(outcome) => Ok(json_response(&reply::buffered(process, &outcome))),
+        State::Ended(outcome) => Ok(document::answer(process, &outcome)),
         State::Running | State::Lost => Err(internal()),
     }
 }
@@ -156,7 +157,11 @@ pub(crate) fn internal() -> Problem {
 }
 
 pub(crate) fn json_response(content: &Value) -> Response<Body> {
-    let mut response = Response::new(body::json(content));
+    json_type(Response::new(body::json(content)))
+}
+
+/// The same for a body that is JSON already.
+fn json_type(mut response: Response<Body>) -> Response<Body> {
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response

@@ -10,7 +10,7 @@ use workspace_agent::{
     metrics::Metrics,
     supervise::{
         Engine, Request, Settings, Stdin,
-        output::{Keeping, Stream, record::Keep},
+        output::{Keeping, Stream, record::Keep, ring::Piece},
         process::OnDisconnect,
         reap::Reaper,
         spawn::CommandSpec,
@@ -56,7 +56,11 @@ async fn what_commands_have_left_running_ends_with_the_agent() {
     };
     let start = engine.detach(request).unwrap();
     start.process().ended().await;
-    let text = String::from_utf8(start.process().output().ends(Stream::Stdout).1.to_vec()).unwrap();
+    let Piece::Data(text) = start.process().output().look(Stream::Stdout, |all| all.read(0, 1024))
+    else {
+        panic!("nothing was written");
+    };
+    let text = std::str::from_utf8(&text).unwrap();
     let pids: Vec<&str> = text.split_whitespace().collect();
     assert_eq!(pids.len(), 2, "{text}");
     assert!(pids.iter().all(|pid| alive(pid)), "{text}");

@@ -111,6 +111,39 @@ fn a_hundred_megabytes_of_output_with_a_reader_that_stopped_take_no_memory() -> 
 }
 
 #[test]
+fn thirty_two_large_replies_that_nobody_reads_take_no_memory() -> Result<()> {
+    const WRITTEN: usize = 16 << 20;
+    let agent = Agent::start()?;
+    // JSON takes six bytes for each of these: 192 MiB a reply.
+    let script =
+        format!("w() {{ head -c {WRITTEN} /dev/zero | tr '\\0' '\\1'; }}; w; w >&2; read -r go");
+    let body = json!({ "id": "large", "shell": script, "stdin_open": true,
+                       "max_output_bytes": WRITTEN });
+    let request = agent.client.request("POST", "/v1/exec", body.to_string().as_bytes());
+    let mut clients = Vec::new();
+    for _ in 0..32 {
+        let mut client = Connection::open(agent.client.endpoint())?;
+        client.send(&request)?;
+        clients.push(client);
+    }
+    eventually("all have come", || (show(&agent, "large").ok()?["attached"] == 32).then_some(()))?;
+    agent.client.send("POST", "/v1/processes/large/stdin?eof=true", b"go\n")?;
+    let mut reader = clients.pop().context("no client")?;
+    for client in &mut clients {
+        assert_eq!(client.read_head()?.status, 200);
+        client.read_exact(4096)?;
+    }
+    let reply = reader.read_response("POST")?;
+    // What is kept, once, and what is on its way to each client.
+    let peak = peak_memory(&agent)?;
+    ensure!(peak < 80 << 20, "{peak} bytes");
+    let written = "\\u0001".repeat(WRITTEN);
+    let rest = format!(",\"stdout\":\"{written}\",\"stderr\":\"{written}\"}}\n");
+    ensure!(reply.body.ends_with(rest.as_bytes()), "{} bytes", reply.body.len());
+    Ok(())
+}
+
+#[test]
 fn odd_commands_are_told_truthfully() -> Result<()> {
     let agent = Agent::start()?;
     let code = |body: Value| -> Result<String> { agent.try_exec(&body)?.problem_code() };

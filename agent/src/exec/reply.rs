@@ -1,13 +1,10 @@
-//! What the API says of a command: its start, its end, its output. Pure.
+//! What the API says of a command: its start and its end. Pure.
 
 use std::{os::unix::process::ExitStatusExt, time::Duration};
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    kept::{Kept, kept},
-    signal,
-};
+use super::signal;
 use crate::supervise::{
     output::Stream,
     process::{Process, State},
@@ -66,25 +63,6 @@ pub(crate) fn survivors(survivors: &[Survivor]) -> Value {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The buffered reply: the end, and both streams as far as they were kept.
-pub(crate) fn buffered(process: &Process, outcome: &Outcome) -> Value {
-    let mut reply = self::outcome(process, outcome);
-    for (name, stream) in [("stdout", Stream::Stdout), ("stderr", Stream::Stderr)] {
-        let (head, tail, total) = process.output().ends(stream);
-        put_output(&mut reply, name, kept(&head, &tail, total));
-    }
-    Value::Object(reply)
-}
-
-fn put_output(reply: &mut Fields, name: &str, kept: Kept) {
-    let gap = kept.gap.map_or(Value::Null, |(from, to)| json!({"from": from, "to": to}));
-    reply.insert(format!("{name}_truncated"), kept.gap.is_some().into());
-    reply.insert(format!("{name}_gap"), gap);
-    reply.insert(format!("{name}_bytes"), kept.total.into());
-    reply.insert(format!("{name}_encoding"), kept.encoding.into());
-    reply.insert(name.to_owned(), kept.text.into());
 }
 
 /// The last event of a stream: how the command ended, or that it runs still.

@@ -38,8 +38,8 @@ pub(crate) const MAX_KILL_GRACE_MS: u64 = 600_000;
 const MAX_TIMEOUT_MS: u64 = 7 * 24 * 3600 * 1000;
 /// Kept of each stream when the caller does not say.
 const DEFAULT_OUTPUT_BYTES: usize = 1 << 20;
-/// The most that may be kept of each stream in one reply. JSON can take six bytes for one, so a reply
-/// is bounded at a few hundred MiB; whoever wants more output streams it.
+/// The most that may be kept of each stream. JSON can take six bytes for one, so a buffered reply is
+/// bounded at a few hundred MiB, for the sake of its reader; whoever wants more output streams it.
 const MAX_OUTPUT_BYTES: usize = 16 << 20;
 
 /// What programs are told of a terminal whose kind the caller does not name.

@@ -14,7 +14,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::Bytes;
 use tokio::sync::watch;
 
 use self::{
@@ -182,11 +181,9 @@ impl Output {
         }
     }
 
-    /// The beginning and the end of a stream that are kept in memory, and how much was written.
-    pub fn ends(&self, stream: Stream) -> (Bytes, Bytes, u64) {
-        let record = self.kept(stream).record();
-        let (head, tail) = record.ends();
-        (Bytes::copy_from_slice(head), tail.into(), record.end())
+    /// Looks at what is kept of a stream in memory. The command cannot write meanwhile.
+    pub fn look<T>(&self, stream: Stream, look: impl FnOnce(&Record) -> T) -> T {
+        look(&self.kept(stream).record())
     }
 }
 

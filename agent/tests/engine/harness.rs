@@ -6,7 +6,7 @@ use workspace_agent::{
     metrics::Metrics,
     supervise::{
         Engine, Request, Settings, Stdin,
-        output::{Keeping, Stream, record::Keep},
+        output::{Keeping, Stream, record::Keep, ring::Piece},
         process::{Attachment, OnDisconnect, Process, State},
         reap::Reaper,
         spawn::{CommandSpec, Stdio},
@@ -102,8 +102,10 @@ pub(crate) async fn run(engine: &Engine, request: Request) -> (Outcome, Arc<Proc
 
 /// Everything that a command wrote to a stream, as far as it is kept.
 pub(crate) fn written(process: &Process, stream: Stream) -> Vec<u8> {
-    let (head, tail, _total) = process.output().ends(stream);
-    [head, tail].concat()
+    process.output().look(stream, |record| match record.read(record.tail_start(), usize::MAX) {
+        Piece::Data(data) => data.to_vec(),
+        Piece::Gap { .. } | Piece::Nothing => Vec::new(),
+    })
 }
 
 /// The words of its standard output.

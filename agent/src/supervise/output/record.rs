@@ -102,10 +102,14 @@ impl Record {
         self.ring.settle();
     }
 
-    /// The beginning and the end that are kept, for a reply that has both.
-    pub fn ends(&self) -> (&[u8], Vec<u8>) {
-        let (first, second) = self.ring.as_slices();
-        (&self.head, [first, second].concat())
+    /// The offset up to which the beginning is kept.
+    pub fn head_end(&self) -> u64 {
+        self.head.len() as u64
+    }
+
+    /// The offset from which on the end is kept: the same, unless bytes between them were left out.
+    pub fn tail_start(&self) -> u64 {
+        self.ring.start()
     }
 }
 
@@ -128,7 +132,7 @@ mod tests {
             assert_eq!(record.read(3, 99), Piece::Gap { to: 8 });
             assert_eq!(record.read(8, 99), Piece::Data("89".into()));
             assert_eq!(record.read(10, 99), Piece::Nothing);
-            assert_eq!(record.ends(), (&b"012"[..], b"89".to_vec()));
+            assert_eq!((record.head_end(), record.tail_start()), (3, 8));
         }
     }
 
@@ -137,7 +141,8 @@ mod tests {
         let mut record = Record::new(Keep { head: 100, tail: 100 }, &Budget::new(3));
         record.push(b"01234");
         record.push(b"56789");
-        assert_eq!(record.ends(), (&b"012"[..], b"3456789".to_vec()));
+        assert_eq!((record.head_end(), record.tail_start()), (3, 3));
+        assert_eq!(record.read(3, 99), Piece::Data("3456789".into()));
     }
 
     #[test]

@@ -95,11 +95,6 @@ impl Ring {
         self.kept.shrink_to_fit();
     }
 
-    /// What is kept, in two halves.
-    pub fn as_slices(&self) -> (&[u8], &[u8]) {
-        self.kept.as_slices()
-    }
-
     /// At most `limit` bytes from the offset `from` on.
     pub fn read(&self, from: u64, limit: usize) -> Piece {
         if from < self.start {
