@@ -7,6 +7,7 @@
 //! [`table`] holds all commands, [`output`] what they wrote, [`reader`] is a place in it, and
 //! [`bulletin`] tells what has happened.
 
+pub mod alone;
 pub mod bulletin;
 pub mod cgroup;
 mod flow;
@@ -39,6 +40,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use workspace_common::drain::Drain;
 
 use self::{
+    alone::Alone,
     bulletin::{Bulletin, What},
     cgroup::Cgroups,
     output::{Keeping, Output, budget::Budget},
@@ -269,10 +271,11 @@ impl Engine {
         let mark = self.mark(&mut request.spec);
         let ticket = self.reaper.begin_spawn();
         let spawned = spawn::spawn(&request.spec, self.cgroups.as_ref())?;
+        let alone = ticket.alone();
         let exit = ticket.register(spawned.pid);
         let (input, stdin) = input(request.stdin);
         let Request { spec, ending, on_disconnect, .. } = request;
-        let known = Known { id, mark, spec, ending, on_disconnect, stdin, output };
+        let known = Known { id, mark, alone, spec, ending, on_disconnect, stdin, output };
         let (process, ends) = self.process(known, spawned);
         Ok((Arc::new(process), Launched { exit, ends, input }, slot))
     }
@@ -289,7 +292,7 @@ impl Engine {
     }
 
     fn process(&self, known: Known, spawned: Spawned) -> (Process, spawn::Ends) {
-        let Known { id, mark, spec, ending, on_disconnect, stdin, output } = known;
+        let Known { id, mark, alone, spec, ending, on_disconnect, stdin, output } = known;
         let (id, digest) = id.unzip();
         let Spawned { pid, ends, group, verdicts } = spawned;
         let argv0 = spec.argv.first().map(|word| word.to_string_lossy().into_owned());
@@ -304,7 +307,7 @@ impl Engine {
             on_disconnect,
             attached: AtomicUsize::new(0),
             leader_gone: AtomicBool::new(false),
-            tree: Tree::of_command(pid, &mark, group),
+            tree: Tree::of_command(pid, &mark, group, alone),
             stop: Stop::new(),
             drain: self.drain.clone(),
             reaper: self.reaper.clone(),
@@ -393,6 +396,7 @@ impl Engine {
 struct Known {
     id: Option<(String, [u8; 32])>,
     mark: String,
+    alone: Alone,
     spec: CommandSpec,
     ending: Ending,
     on_disconnect: OnDisconnect,

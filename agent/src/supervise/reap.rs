@@ -19,6 +19,7 @@ use tokio::{
 };
 use workspace_common::drain::Drain;
 
+use super::alone::{Alone, Newest};
 use crate::sys::{self, Ended};
 
 /// A start takes a millisecond. One that takes this long is held up, perhaps by somebody who has
@@ -46,6 +47,7 @@ struct State {
     /// An ended process that nobody knows yet, and the number of the first spawn that cannot have
     /// made it.
     stranger: Option<(Pid, u64)>,
+    newest: Newest,
 }
 
 /// A spawn that has begun. Registering it or dropping it ends it.
@@ -53,6 +55,7 @@ struct State {
 pub struct SpawnTicket {
     reaper: Reaper,
     number: u64,
+    alone: Alone,
 }
 
 impl Reaper {
@@ -90,8 +93,10 @@ impl Reaper {
         let mut state = self.lock();
         let number = state.next_spawn;
         state.next_spawn += 1;
+        let is_only = state.owners.is_empty() && state.spawning.is_empty();
+        let alone = state.newest.succeed(is_only);
         state.spawning.insert(number, Instant::now());
-        SpawnTicket { reaper: self.clone(), number }
+        SpawnTicket { reaper: self.clone(), number, alone }
     }
 
     /// Whether `pid` is a command of ours that has not been collected.
@@ -178,6 +183,11 @@ impl State {
 }
 
 impl SpawnTicket {
+    /// Whether the command that this spawn makes is alone.
+    pub fn alone(&self) -> Alone {
+        self.alone.clone()
+    }
+
     /// Says that this spawn made `pid`; the receiver gets its end.
     pub fn register(self, pid: Pid) -> oneshot::Receiver<Ended> {
         let (sender, receiver) = oneshot::channel();

@@ -178,6 +178,7 @@ async fn hurry(process: &Process, cause: Cause) {
 }
 
 /// What is left of a tree.
+#[derive(Default)]
 struct Left {
     killed: usize,
     running: usize,
@@ -197,8 +198,11 @@ async fn after_exit(process: &Process) -> Left {
         Background::Kill => Left::after(process.tree.end(patience(process)).await),
         Background::Keep => {
             let orphans = tree::may_have_orphans(|pid| process.reaper.owns(pid));
-            let running = if orphans { process.tree.count().await } else { 0 };
-            Left { killed: 0, running, survivors: Arc::default() }
+            if !orphans {
+                process.tree.note_nothing_left();
+                return Left::default();
+            }
+            Left { running: process.tree.count().await, ..Left::default() }
         }
     }
 }

@@ -3,8 +3,9 @@
 //! their group or cleared their environment are found too; and ended, TERM first, KILL after a
 //! grace, until nobody is left. Where there is a cgroup, it is asked and used, too.
 //!
-//! What this cannot find: a process that did all of it, setsid(2), a cleared environment and a
-//! parent that has gone, before anybody looked. It ends with the agent ([`Tree::of_all`]).
+//! A process that did all of it, setsid(2), a cleared environment and a parent that has gone, before
+//! anybody looked, is found if its command is [`Alone`]. What this cannot find is one of two commands at
+//! once: it ends with the agent ([`Tree::of_all`]).
 
 use std::{
     collections::HashSet,
@@ -17,6 +18,7 @@ use std::{
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 
 use super::{
+    alone::Alone,
     cgroup::Group,
     proc::{self, GLANCE, Identity, Process, WHOLE},
 };
@@ -48,6 +50,7 @@ pub struct Tree {
     /// given to another.
     leader: Option<Leader>,
     marker: Vec<u8>,
+    alone: Alone,
     bonds: Arc<Mutex<Bonds>>,
 }
 
@@ -93,24 +96,29 @@ impl Tree {
     /// The tree of the command that leads `session` and whose processes carry `id`; of its cgroup,
     /// too, if it has one. Call it right after the leader's start: it tells the session from a later
     /// one of the same number.
-    pub fn of_command(session: Pid, id: &str, group: Option<Group>) -> Self {
+    pub fn of_command(session: Pid, id: &str, group: Option<Group>, alone: Alone) -> Self {
         let leader = Process::read(session);
         let leader = leader.map_or(Leader::Gone, |process| Leader::Started(process.started));
         let marker = format!("{MARKER}={id}\0").into_bytes();
         let bonds = Arc::new(Mutex::new(Bonds { group, ..Bonds::default() }));
-        Self { session: Some(session), leader: Some(leader), marker, bonds }
+        Self { session: Some(session), leader: Some(leader), marker, alone, bonds }
     }
 
     /// The trees of all commands whose ids begin with `prefix`, and whatever else is a child of this
     /// process.
     pub fn of_all(prefix: &str) -> Self {
         let marker = format!("{MARKER}={prefix}").into_bytes();
-        Self { session: None, leader: None, marker, bonds: Arc::default() }
+        Self { session: None, leader: None, marker, alone: Alone::default(), bonds: Arc::default() }
     }
 
     fn bonds(&self) -> MutexGuard<'_, Bonds> {
         // No code that holds the lock can leave the bonds half-changed.
         self.bonds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the leader has ended and nothing else is there.
+    pub fn note_nothing_left(&self) {
+        self.alone.note_nothing_left();
     }
 
     /// Gives the cgroup back: nobody is left in it.
@@ -132,6 +140,8 @@ impl Tree {
     /// child that has cleared its environment is found by its parent, which may be gone the next time.
     fn members(&self, environment: u64) -> Vec<Process> {
         let processes = proc::all();
+        // The agent starts nothing but commands, so every child of its own belongs to one.
+        let has_children = self.session.is_none() || self.alone.holds();
         let mut bonds = self.bonds();
         let session = self
             .session
@@ -142,7 +152,8 @@ impl Tree {
             leads
                 || grouped.contains(&process.pid)
                 || bonds.known.contains(&process.identity())
-                || self.claims(process, environment)
+                || (has_children && process.parent == Some(getpid()))
+                || self.has_marked(process, environment)
         };
         let claimed = processes.iter().filter(claims);
         let mut tree: HashSet<Pid> = claimed.map(|process| process.pid).collect();
@@ -171,12 +182,8 @@ impl Tree {
         }
     }
 
-    /// Whether a process is a member by what can be seen of it alone, its session apart.
-    fn claims(&self, process: &Process, environment: u64) -> bool {
-        // The agent starts nothing but commands, so every child of its own belongs to one.
-        let ours = self.session.is_none() && process.parent == Some(getpid());
-        let marked = || process.environment(environment).is_some_and(|text| self.marks(&text));
-        ours || marked()
+    fn has_marked(&self, process: &Process, environment: u64) -> bool {
+        process.environment(environment).is_some_and(|text| self.marks(&text))
     }
 
     fn leads(&self, process: &Process) -> bool {
@@ -315,7 +322,7 @@ mod tests {
     #[test]
     fn the_marker_of_one_command_does_not_match_another() {
         let marker = b"WORKSPACE_EXEC_ID=b-1\0".to_vec();
-        let tree = Tree { session: None, leader: None, marker, bonds: Arc::default() };
+        let tree = Tree { marker, ..Tree::of_all("") };
         assert!(tree.marks(b"WORKSPACE_EXEC_ID=b-1\0PATH=/bin\0"));
         assert!(!tree.marks(b"WORKSPACE_EXEC_ID=b-12\0"));
         assert!(!tree.marks(b"X=WORKSPACE_EXEC_ID=b-1\0"));
@@ -335,7 +342,7 @@ mod tests {
         };
         let tree = |leader| {
             let bonds = Arc::default();
-            Tree { session: Some(one), leader, marker: Vec::new(), bonds }
+            Tree { session: Some(one), leader, bonds, ..Tree::of_all("") }
         };
         let child = process(two, 9);
         for (leader, bearer, ours) in [
@@ -364,7 +371,7 @@ mod tests {
         };
         let spec = CommandSpec { stdio: Stdio::Pipes { stdin: true }, ..spec };
         let process = spawn(&spec, None).unwrap();
-        let found = Tree::of_command(process.pid, "x", None).members(WHOLE);
+        let found = Tree::of_command(process.pid, "x", None, Alone::default()).members(WHOLE);
         assert_eq!(found.iter().map(|member| member.pid).collect::<Vec<_>>(), [process.pid]);
     }
 }
