@@ -206,7 +206,8 @@ mod tests {
     #[test]
     fn what_is_no_text_anywhere_is_base64_and_pieces_are_seamless() {
         assert_eq!(shown(b"\xff\x00", Keep::tail(9)).1, Encoding::Base64);
-        let mut long = "€\u{1}".repeat(PIECE).into_bytes();
+        // Seven bytes, so that the ends of pieces fall into characters.
+        let mut long = "€€\u{1}".repeat(PIECE).into_bytes();
         let keep = Keep::both_ends(long.len());
         assert_eq!(shown(&long, keep), (long.clone(), Encoding::Utf8, None));
         long[3 * PIECE] = 0xff;
@@ -214,6 +215,19 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn what_is_shown_is_what_was_written_around_the_gap(
+            all in proptest::collection::vec(proptest::num::u8::ANY, 0..40),
+            head in 0_usize..50,
+            tail in 0_usize..50,
+        ) {
+            let (bytes, _, gap) = shown(&all, Keep { head, tail });
+            let (from, to) = gap.unwrap_or((0, 0));
+            let (from, to) = (usize::try_from(from).unwrap(), usize::try_from(to).unwrap());
+            proptest::prop_assert!(from <= head && all.len() - to <= tail || gap.is_none());
+            proptest::prop_assert_eq!(bytes, [&all[..from], &all[to..]].concat());
+        }
+
         #[test]
         fn text_that_is_cut_anywhere_stays_text(text in "\\PC{0,40}", head in 0_usize..60, tail in 0_usize..60) {
             let all = text.as_bytes();
