@@ -36,6 +36,11 @@ impl<W: Write> Batch<W> {
         self.text.len() >= FULL
     }
 
+    /// Whether somebody waits for what was taken to be written.
+    pub(super) const fn is_awaited(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     pub(super) fn take(&mut self, message: Message) {
         match message {
             Message::Line(line, place) => {
