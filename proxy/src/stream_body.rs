@@ -94,6 +94,9 @@ pub struct Download {
     /// The connection that brings it, until it is whole.
     lease: Option<Lease>,
     pool: Arc<Pool>,
+    /// Told a turn after it is known: with it the library drops what it has not sent, and the client
+    /// is to see all that came before.
+    broken: Option<hyper::Error>,
     ending: Ending,
 }
 
@@ -122,7 +125,7 @@ impl Download {
         let counts = audit.counts();
         let (down, up) = (counts.down, counts.up);
         let (audit, lease) = (Some(audit), Some(lease));
-        let mut download = Self { body, down, up, audit, lease, pool, ending };
+        let mut download = Self { body, down, up, audit, lease, pool, broken: None, ending };
         download.complete_if_ended();
         download
     }
@@ -174,6 +177,9 @@ impl HttpBody for Download {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error.into())));
+        }
         if self.audit.is_some()
             && let Poll::Ready(outcome) = self.ending.as_mut().poll(cx)
         {
@@ -189,7 +195,9 @@ impl HttpBody for Download {
                 }
                 Poll::Ready(Some(Err(error))) => {
                     self.finish(Outcome::UpstreamBroke);
-                    return Poll::Ready(Some(Err(error.into())));
+                    self.broken = Some(error);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
                 Poll::Ready(None) => {
                     self.complete();

@@ -43,10 +43,10 @@ pub(super) struct Proxy {
     log: Captured,
 }
 
-fn sinks(log: Captured, drain: Drain) -> Sinks {
+fn sinks(log: Captured, drain: Drain) -> Arc<Sinks> {
     let metrics = Metrics::new().unwrap();
     let writer = AuditWriter::to(log, Lines::Wanted, metrics.audit_dropped.clone()).unwrap();
-    Sinks { writer, metrics, drain }
+    Arc::new(Sinks { writer, metrics, drain })
 }
 
 impl Proxy {
