@@ -1,31 +1,29 @@
 //! Headers that are about one connection and so end at whoever passes a message on (RFC 9110
 //! sections 7.6.1 and 7.8). Pure functions over header maps.
 
-use std::collections::HashSet;
-
 use http::{
     HeaderMap, HeaderValue,
-    header::{
-        CONNECTION, CONTENT_LENGTH, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-        TRAILER, TRANSFER_ENCODING, UPGRADE,
-    },
+    header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, UPGRADE},
 };
 use http_body::Body;
 
-/// Removed whether `Connection` nominates them or not.
-const HOP_BY_HOP: [HeaderName; 11] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    PROXY_AUTHENTICATE,
-    HeaderName::from_static("proxy-authentication-info"),
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("http2-settings"),
-];
+/// Whether a header is removed even where `Connection` does not nominate it.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    )
+}
 
 /// Headers that a `Connection` header cannot take out of a message: removing them would change what
 /// the message means or break its signature.
@@ -38,7 +36,13 @@ fn is_essential(name: &str) -> bool {
 
 /// Removes what is about the connection, and what `Connection` says is.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let nominated: HashSet<HeaderName> = headers
+    // Most messages have none of them, and those that do have few.
+    let always: Vec<HeaderName> =
+        headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    if always.is_empty() {
+        return;
+    }
+    let nominated: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
@@ -46,7 +50,7 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|name| name.trim().parse::<HeaderName>().ok())
         .filter(|name| !is_essential(name.as_str()))
         .collect();
-    for name in HOP_BY_HOP.iter().chain(&nominated) {
+    for name in always.iter().chain(&nominated) {
         headers.remove(name);
     }
 }

@@ -1,6 +1,7 @@
 //! From a request that is ready to leave to an answer that streams back. Shared by forward requests
 //! and reverse routes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response, StatusCode, Version};
@@ -90,7 +91,7 @@ pub async fn exchange(
     let sending = context.exchanger.send(permit, request, manner, audit);
     // Losing the exchange closes its connection, which is what the end of a rule asks for.
     let (mut response, lease) = tokio::select! {
-        sent = sending => sent?,
+        sent = sending => sent.map_err(|refusal| unless_cut(context, refusal))?,
         outcome = terms.ending.as_mut() => return Err(refusal_of(outcome)),
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -102,6 +103,12 @@ pub async fn exchange(
     }
     hop::clean_response(response.headers_mut());
     Ok(Reply::Answer(Answer { response, lease, terms }))
+}
+
+/// The cut ends the connection to the origin, too, and that may be seen before the cut itself.
+fn unless_cut(context: &Context, refusal: Refusal) -> Refusal {
+    let broke = refusal == Refusal::BadUpstream;
+    if broke && context.drain.is_cut() { Refusal::Draining } else { refusal }
 }
 
 const fn refusal_of(outcome: Outcome) -> Refusal {
@@ -122,8 +129,8 @@ impl Answer {
         let (mut head, body) = self.response.into_parts();
         head.version = Version::HTTP_11;
         head.extensions.clear();
-        let kept = Some((context.exchanger.pool().clone(), self.lease));
-        let body = Download::new(body, audit, kept, self.terms).boxed_unsync();
+        let kept = (self.lease, Arc::clone(context.exchanger.pool()));
+        let body = Download::new(body, audit, kept, self.terms.ending).boxed_unsync();
         Response::from_parts(head, body)
     }
 }

@@ -7,8 +7,11 @@
 //! that the stop of the process has cut, or one whose task has panicked.
 
 mod batch;
+pub mod mode;
+mod queue;
 pub mod writer;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,7 +19,9 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 use workspace_common::drain::Drain;
 
-use crate::audit::writer::{AuditWriter, NoRoom, Place};
+use crate::audit::mode::Mode;
+use crate::audit::queue::Place;
+use crate::audit::writer::{AuditWriter, NoRoom};
 use crate::classify::Target;
 use crate::host::{Host, HostPort};
 use crate::metrics::Metrics;
@@ -25,6 +30,11 @@ use crate::refusal::Refusal;
 use crate::rules::document::is_server_name;
 use crate::tunnel::client_hello::ClientHello;
 use crate::upstream::guard::AddressClass;
+
+thread_local! {
+    /// Room for the line that is being made. What a line is made of is bounded, and so is this.
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Where records and counts go.
 #[derive(Clone, Debug)]
@@ -82,7 +92,7 @@ struct Record {
     ts: String,
     id: String,
     peer: String,
-    mode: &'static str,
+    mode: Mode,
     method: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     scheme: Option<&'static str>,
@@ -127,7 +137,7 @@ struct Record {
 /// The record in the making.
 #[derive(Debug)]
 pub struct Audit {
-    sinks: Sinks,
+    sinks: Arc<Sinks>,
     started: Instant,
     counts: ByteCounts,
     record: Record,
@@ -138,19 +148,18 @@ pub struct Audit {
 impl Audit {
     /// Begins the record of a request.
     #[must_use]
-    pub fn begin(sinks: &Sinks, peer: &dyn std::fmt::Display, method: &str) -> Self {
+    pub fn begin(sinks: &Arc<Sinks>, peer: &dyn std::fmt::Display, method: &str) -> Self {
         // A method that is refused for its length must not fill the log.
         let method = method.chars().take(32).collect();
         let record = Record {
             ts: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             id: format!("{:016x}", fastrand::u64(..)),
             peer: peer.to_string(),
-            mode: "unknown",
             method,
             ..Record::default()
         };
         Self {
-            sinks: sinks.clone(),
+            sinks: Arc::clone(sinks),
             started: Instant::now(),
             counts: ByteCounts::default(),
             record,
@@ -171,20 +180,20 @@ impl Audit {
     pub fn target(&mut self, target: &Target) {
         match target {
             Target::Connect(at) => {
-                self.record.mode = "connect";
+                self.record.mode = Mode::Connect;
                 self.destination(at);
             }
             Target::Forward(forward) => {
-                self.record.mode = "forward";
+                self.record.mode = Mode::Forward;
                 self.record.scheme = Some(forward.scheme.as_str());
                 self.destination(&forward.at);
             }
             Target::Mcp(path) => {
-                self.record.mode = "route";
+                self.record.mode = Mode::Route;
                 // What cannot name a rule may be anything, a misplaced secret too.
                 self.record.rule = is_server_name(&path.server).then(|| path.server.clone());
             }
-            Target::Bedrock(_) => self.record.mode = "aws",
+            Target::Bedrock(_) => self.record.mode = Mode::Aws,
         }
     }
 
@@ -196,7 +205,7 @@ impl Audit {
             self.sinks.metrics.would_deny.with_label_values(&[refusal.code()]).inc();
         }
         self.destination(permit.at());
-        if self.record.mode != "connect" {
+        if self.record.mode != Mode::Connect {
             self.record.scheme = Some(permit.scheme().as_str());
         }
     }
@@ -248,8 +257,8 @@ impl Audit {
         let elapsed = self.started.elapsed();
         self.record.status = Some(status.as_u16());
         self.record.ms_ttfb = Some(millis(elapsed));
-        let histogram = self.sinks.metrics.ttfb_seconds.with_label_values(&[self.record.mode]);
-        histogram.observe(elapsed.as_secs_f64());
+        let mode = self.sinks.metrics.of_mode(self.record.mode);
+        mode.ttfb_seconds.observe(elapsed.as_secs_f64());
     }
 
     /// The counters to add payload bytes to.
@@ -318,14 +327,17 @@ impl Audit {
         record.bytes_up = self.counts.up.load(Ordering::Relaxed);
         record.bytes_down = self.counts.down.load(Ordering::Relaxed);
         record.ms_total = millis(self.started.elapsed());
-        metrics.requests.with_label_values(&[record.mode, verdict.decision, verdict.code]).inc();
-        metrics.bytes.with_label_values(&["up"]).inc_by(record.bytes_up);
-        metrics.bytes.with_label_values(&["down"]).inc_by(record.bytes_down);
+        metrics.count(record.mode, verdict.decision, verdict.code);
+        metrics.bytes_up.inc_by(record.bytes_up);
+        metrics.bytes_down.inc_by(record.bytes_down);
         let place = std::mem::replace(&mut self.place, Ok(None));
-        match serde_json::to_string(record) {
-            Ok(line) => self.sinks.writer.write(line, place.ok().flatten()),
-            Err(_unwritable) => metrics.audit_dropped.inc(),
-        }
+        LINE.with_borrow_mut(|line| {
+            line.clear();
+            match serde_json::to_writer(&mut *line, record) {
+                Ok(()) => self.sinks.writer.write(line, place.ok().flatten()),
+                Err(_unwritable) => metrics.audit_dropped.inc(),
+            }
+        });
     }
 }
 

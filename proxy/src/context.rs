@@ -32,7 +32,7 @@ pub struct Context {
     /// The Bedrock route, where AWS is configured.
     pub bedrock: Option<BedrockRoute>,
     /// Where records and counts go.
-    pub sinks: Sinks,
+    pub sinks: Arc<Sinks>,
     /// What is bounded.
     pub limits: Limits,
     /// How often each host may be asked, where that is limited.

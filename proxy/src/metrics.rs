@@ -1,28 +1,37 @@
 //! Prometheus metrics with bounded labels: modes, decisions, codes and directions, never hosts.
 
+mod modes;
+
+use std::sync::Arc;
+
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     TextEncoder, exponential_buckets,
 };
 
-/// All metrics of the request path. Cheap to clone; every clone counts into the same values.
+use crate::audit::mode::Mode;
+use crate::metrics::modes::{Modes, OfMode};
+
+/// All metrics of the request path. Every clone counts into the same values.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Requests by mode, decision and code.
-    pub requests: IntCounterVec,
+    modes: Arc<Modes>,
+    requests: IntCounterVec,
     /// Tunnels that are open now.
     pub tunnels_active: IntGauge,
     /// Connections of workspaces that are open now, those that have become tunnels apart.
     pub connections_active: IntGauge,
-    /// Payload bytes by direction: `up` to the origin, `down` to the workspace.
-    pub bytes: IntCounterVec,
+    bytes: IntCounterVec,
+    /// Payload bytes to the origin.
+    pub bytes_up: IntCounter,
+    /// Payload bytes to the workspace.
+    pub bytes_down: IntCounter,
     /// Time to resolve a name.
     pub dns_seconds: Histogram,
     /// Time to connect, handshakes excluded.
     pub connect_seconds: Histogram,
-    /// Time from the request to the head of the answer, by mode.
-    pub ttfb_seconds: HistogramVec,
+    ttfb_seconds: HistogramVec,
     /// Limits that were reached, by their names.
     pub limit_hits: IntCounterVec,
     /// Answers in which an origin sent an injected credential back.
@@ -35,21 +44,28 @@ pub struct Metrics {
     pub audit_dropped: IntCounter,
 }
 
+/// Decision and code of a request that was let through.
+const LET_THROUGH: (&str, &str) = ("allow", "ok");
+
 impl Metrics {
     /// Makes and registers them.
     ///
     /// # Errors
     /// When two metrics share a name, which is a mistake in this file.
     pub fn new() -> Result<Self, prometheus::Error> {
+        let bytes = counters("bytes_total", "Payload bytes by direction", &["dir"])?;
         let metrics = Self {
             registry: Registry::new(),
+            modes: Arc::default(),
             requests: counters("requests_total", "Requests", &["mode", "decision", "code"])?,
             tunnels_active: IntGauge::new("ws_proxy_tunnels_active", "Open tunnels")?,
             connections_active: IntGauge::new(
                 "ws_proxy_connections_active",
                 "Open connections of workspaces, tunnels apart",
             )?,
-            bytes: counters("bytes_total", "Payload bytes by direction", &["dir"])?,
+            bytes_up: bytes.with_label_values(&["up"]),
+            bytes_down: bytes.with_label_values(&["down"]),
+            bytes,
             dns_seconds: Histogram::with_opts(seconds("dns_seconds", "Name resolution")?)?,
             connect_seconds: Histogram::with_opts(seconds("connect_seconds", "TCP connect")?)?,
             ttfb_seconds: HistogramVec::new(
@@ -88,6 +104,25 @@ impl Metrics {
         registry.register(Box::new(self.audit_dropped.clone()))
     }
 
+    /// Counts a request.
+    pub fn count(&self, mode: Mode, decision: &str, code: &str) {
+        if (decision, code) == LET_THROUGH {
+            self.of_mode(mode).ok.inc();
+        } else {
+            self.requests.with_label_values(&[mode.as_str(), decision, code]).inc();
+        }
+    }
+
+    /// The values of a mode that every request touches.
+    #[must_use]
+    pub fn of_mode(&self, mode: Mode) -> &OfMode {
+        let (name, (decision, code)) = (mode.as_str(), LET_THROUGH);
+        self.modes.get_or_look_up(mode, || OfMode {
+            ttfb_seconds: self.ttfb_seconds.with_label_values(&[name]),
+            ok: self.requests.with_label_values(&[name, decision, code]),
+        })
+    }
+
     /// Where other modules register their own.
     #[must_use]
     pub const fn registry(&self) -> &Registry {
@@ -118,8 +153,16 @@ mod tests {
     #[test]
     fn everything_counted_is_shown() {
         let metrics = Metrics::new().unwrap();
-        metrics.requests.with_label_values(&["connect", "deny", "not_allowed"]).inc();
+        metrics.count(Mode::Connect, "deny", "not_allowed");
+        metrics.count(Mode::Forward, "allow", "ok");
+        metrics.count(Mode::Forward, "allow", "ok");
         let text = metrics.text();
+        assert!(
+            text.contains(
+                r#"ws_proxy_requests_total{code="ok",decision="allow",mode="forward"} 2"#
+            ),
+            "{text}"
+        );
         assert!(
             text.contains(
                 r#"ws_proxy_requests_total{code="not_allowed",decision="deny",mode="connect"} 1"#

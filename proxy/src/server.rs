@@ -146,7 +146,7 @@ struct Prepared {
     tls: rustls::ClientConfig,
     token: Option<BearerToken>,
     aws: Option<AwsPlan>,
-    sinks: Sinks,
+    sinks: Arc<Sinks>,
     trigger: DrainTrigger,
     workspace: Vec<BoundListener>,
     admin: Vec<BoundListener>,
@@ -163,7 +163,8 @@ impl Prepared {
         let aws = AwsPlan::read(&args.aws, settings.bedrock.as_ref())?;
         let metrics = Metrics::new()?;
         let (trigger, drain) = drain::channel();
-        let sinks = Sinks { writer: audit_writer(&args.logs, &metrics)?, metrics, drain };
+        let writer = audit_writer(&args.logs, &metrics)?;
+        let sinks = Arc::new(Sinks { writer, metrics, drain });
         Ok(Self {
             settings,
             way_out,
@@ -269,7 +270,7 @@ struct Plan {
     way_out: WayOut,
     tls: rustls::ClientConfig,
     aws: Option<AwsPlan>,
-    sinks: Sinks,
+    sinks: Arc<Sinks>,
     own: OwnListeners,
     drain: Drain,
 }

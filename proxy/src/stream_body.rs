@@ -15,7 +15,6 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 use workspace_common::body::{Body, BoxError};
 
-use crate::answer::Terms;
 use crate::audit::{Audit, Outcome};
 use crate::upstream::pool::{Lease, Pool};
 
@@ -92,8 +91,12 @@ pub struct Download {
     down: Arc<AtomicU64>,
     up: Arc<AtomicU64>,
     audit: Option<Audit>,
-    kept: Option<(Arc<Pool>, Lease)>,
-    silence: Silence,
+    /// The connection that brings it, until it is whole.
+    lease: Option<Lease>,
+    pool: Arc<Pool>,
+    /// Told a turn after it is known: with it the library drops what it has not sent, and the client
+    /// is to see all that came before.
+    broken: Option<hyper::Error>,
     ending: Ending,
 }
 
@@ -110,24 +113,19 @@ impl std::fmt::Debug for Download {
 pub struct Cut(Outcome);
 
 impl Download {
-    /// Ties a response body to its audit record and, where it may be reused, its connection.
+    /// Ties a response body to its audit record and its connection, which is kept in the pool when the
+    /// body is whole.
     #[must_use]
     pub fn new(
         body: Incoming,
         audit: Audit,
-        kept: Option<(Arc<Pool>, Lease)>,
-        terms: Terms,
+        (lease, pool): (Lease, Arc<Pool>),
+        ending: Ending,
     ) -> Self {
         let counts = audit.counts();
-        let mut download = Self {
-            body,
-            down: counts.down,
-            up: counts.up,
-            audit: Some(audit),
-            kept,
-            silence: Silence::new(terms.idle),
-            ending: terms.ending,
-        };
+        let (down, up) = (counts.down, counts.up);
+        let (audit, lease) = (Some(audit), Some(lease));
+        let mut download = Self { body, down, up, audit, lease, pool, broken: None, ending };
         download.complete_if_ended();
         download
     }
@@ -146,10 +144,23 @@ impl Download {
     }
 
     fn complete(&mut self) {
-        if let Some((pool, lease)) = self.kept.take() {
-            pool.keep(lease);
+        if let Some(lease) = self.lease.take() {
+            self.pool.keep(lease);
         }
         self.finish(Outcome::Completed);
+    }
+
+    /// The next part; the end where there is no connection any more that could bring one.
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        match &mut self.lease {
+            Some(lease) => lease.line.poll_body(cx, &mut self.body),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let moved = self.down.load(Ordering::Relaxed) + self.up.load(Ordering::Relaxed);
+        self.lease.as_mut().map_or(Poll::Pending, |lease| lease.line.poll_silence(cx, moved))
     }
 
     fn cut(&mut self, outcome: Outcome) -> Option<Result<Frame<Bytes>, BoxError>> {
@@ -166,13 +177,16 @@ impl HttpBody for Download {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error.into())));
+        }
         if self.audit.is_some()
             && let Poll::Ready(outcome) = self.ending.as_mut().poll(cx)
         {
             return Poll::Ready(self.cut(outcome));
         }
         loop {
-            match Pin::new(&mut self.body).poll_frame(cx) {
+            match self.poll_part(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
                     self.down.fetch_add(data.len() as u64, Ordering::Relaxed);
@@ -181,15 +195,16 @@ impl HttpBody for Download {
                 }
                 Poll::Ready(Some(Err(error))) => {
                     self.finish(Outcome::UpstreamBroke);
-                    return Poll::Ready(Some(Err(error.into())));
+                    self.broken = Some(error);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
                 Poll::Ready(None) => {
                     self.complete();
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {
-                    let moved = self.down.load(Ordering::Relaxed) + self.up.load(Ordering::Relaxed);
-                    ready!(self.silence.poll(moved, cx));
+                    ready!(self.poll_silence(cx));
                     return Poll::Ready(self.cut(Outcome::Idle));
                 }
             }
@@ -216,6 +231,15 @@ pub(crate) struct Silence {
 impl Silence {
     pub(crate) fn new(idle: Duration) -> Self {
         Self { timer: Box::pin(tokio::time::sleep(idle)), idle, seen: 0, since: Instant::now() }
+    }
+
+    /// Begins anew, for somebody else who may wait for another time.
+    pub(crate) fn restart(&mut self, idle: Duration) {
+        (self.idle, self.seen, self.since) = (idle, 0, Instant::now());
+        let due = self.since + idle;
+        if due < self.timer.deadline() {
+            self.timer.as_mut().reset(due);
+        }
     }
 
     /// `moved` is the number of bytes that have passed so far.

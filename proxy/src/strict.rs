@@ -5,7 +5,7 @@
 //! here, from its raw bytes. In its place the library gets a mark, by which the service knows to
 //! answer with the refusal; after it nothing more is read.
 //!
-//! Heads are held back until they are whole. Bodies pass without a copy, and after a CONNECT or the
+//! Heads are held back until they are whole. Those that come whole, and bodies, pass without a copy, and after a CONNECT or the
 //! wish for a WebSocket nothing is looked at any more; a wish that is not granted ends the connection
 //! ([`crate::service`]), so that nothing unchecked is ever read as a request.
 
@@ -15,6 +15,7 @@ pub mod head;
 
 use std::future::Future as _;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -85,6 +86,16 @@ enum State {
     Refused(usize),
     /// The framing of a body is broken: as good as the end of the stream.
     Ended,
+}
+
+/// What came of reading a head.
+enum Filled {
+    /// More of it is held.
+    Held,
+    /// It is whole, in order, and where it was wanted.
+    Handed,
+    /// The end of the stream, or of the time for the first byte.
+    Nothing,
 }
 
 impl<S> Strict<S> {
@@ -221,20 +232,51 @@ impl<S: AsyncRead + Unpin> Strict<S> {
         }
     }
 
-    /// Reads more of a head, or refuses one that takes too long. True at the end of the stream.
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let mut space = [0; STEP];
-        let mut space = ReadBuf::new(&mut space);
+    /// Reads more of a head, or refuses one that takes too long.
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<Filled>> {
+        let begins = self.held.is_empty() && matches!(self.state, State::Head);
+        if begins && out.remaining() >= STEP {
+            return self.poll_straight(cx, out);
+        }
+        let mut space = [MaybeUninit::uninit(); STEP];
+        let mut space = ReadBuf::uninit(&mut space);
         if Pin::new(&mut self.inner).poll_read(cx, &mut space)?.is_pending() {
             ready!(self.poll_overdue(cx));
             if self.held.is_empty() {
-                return Poll::Ready(Ok(true));
+                return Poll::Ready(Ok(Filled::Nothing));
             }
             self.refuse(Refusal::HeaderTimeout);
-            return Poll::Ready(Ok(false));
+            return Poll::Ready(Ok(Filled::Held));
         }
-        self.held.extend_from_slice(space.filled());
-        Poll::Ready(Ok(space.filled().is_empty()))
+        Poll::Ready(Ok(self.hold(space.filled())))
+    }
+
+    /// Reads the beginning of a head to where it is wanted. Most come whole and alone, and stay there.
+    fn poll_straight(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<Filled>> {
+        let before = out.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, out))?;
+        let new = out.filled().get(before..).unwrap_or_default();
+        let whole = head::find_end(new, 0, self.limits.size) == Ok(Some(new.len()));
+        if whole && let Ok(follows) = head::check(new) {
+            self.state = State::after(follows);
+            return Poll::Ready(Ok(Filled::Handed));
+        }
+        let filled = self.hold(new);
+        out.set_filled(before);
+        Poll::Ready(Ok(filled))
+    }
+
+    fn hold(&mut self, new: &[u8]) -> Filled {
+        self.held.extend_from_slice(new);
+        if new.is_empty() { Filled::Nothing } else { Filled::Held }
     }
 
     /// Ready when a head began long ago and has not ended, or the first one does not begin. Between
@@ -262,9 +304,9 @@ impl<S: AsyncRead + Unpin> Strict<S> {
 
     /// Drops what still comes of a refused request; never ready, so that the answer ends it.
     fn poll_drop(&mut self, cx: &mut Context<'_>, mut left: usize) -> Poll<io::Result<()>> {
-        let mut space = [0; STEP];
+        let mut space = [MaybeUninit::uninit(); STEP];
         while left > 0 {
-            let mut space = ReadBuf::new(&mut space);
+            let mut space = ReadBuf::uninit(&mut space);
             let read = ready!(Pin::new(&mut self.inner).poll_read(cx, &mut space));
             left = match read {
                 Ok(()) if !space.filled().is_empty() => left.saturating_sub(space.filled().len()),
@@ -299,12 +341,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
                 State::Sized(_) | State::Chunked(_) => return this.poll_body(cx, out),
                 State::Refused(left) => return this.poll_drop(cx, left),
                 State::Ended => return Poll::Ready(Ok(())),
-                State::First | State::Head => {
-                    if ready!(this.poll_fill(cx))? {
-                        // A head that was not finished is nobody's request.
-                        this.state = State::Ended;
-                    }
-                }
+                State::First | State::Head => match ready!(this.poll_fill(cx, out))? {
+                    Filled::Held => {}
+                    Filled::Handed => return Poll::Ready(Ok(())),
+                    // A head that was not finished is nobody's request.
+                    Filled::Nothing => this.state = State::Ended,
+                },
             }
         }
     }

@@ -8,6 +8,7 @@ pub mod channel;
 pub mod dial;
 pub mod exchange;
 pub mod guard;
+pub mod line;
 pub mod pool;
 pub mod resolve;
 pub mod tls;

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::CommandFactory as _;
+use workspace_proxy::audit::mode::Mode;
 use workspace_proxy::cli::Cli;
 use workspace_proxy::config::{Settings, Sources};
 use workspace_proxy::gauges;
@@ -111,9 +112,8 @@ fn the_table_of_refusals_is_the_programs() {
 /// Names of all metrics, those without a value included.
 fn metric_names() -> BTreeSet<String> {
     let metrics = Metrics::new().unwrap();
-    metrics.requests.with_label_values(&["m", "d", "c"]).inc();
-    metrics.bytes.with_label_values(&["up"]).inc();
-    metrics.ttfb_seconds.with_label_values(&["m"]).observe(0.1);
+    metrics.count(Mode::Forward, "allow", "ok");
+    metrics.of_mode(Mode::Forward).ttfb_seconds.observe(0.1);
     metrics.would_deny.with_label_values(&["c"]).inc();
     metrics.policy_reloads.with_label_values(&["r"]).inc();
     metrics.limit_hits.with_label_values(&["l"]).inc();

@@ -9,18 +9,21 @@
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::audit::batch::Batch;
+use crate::audit::queue::{Place, Queue};
 
 /// Lines that wait to be written; about 4 MiB at the usual 500 bytes a line.
 pub const PLACES: usize = 8192;
+
+/// How long the thread lets lines gather before it writes them. A line that finds it asleep costs the
+/// request a system call to wake it, and all that follow in this time cost none.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// How long the end of the process waits for the log's reader.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
@@ -35,31 +38,27 @@ pub enum Lines {
     Required,
 }
 
-/// The right to have one line written.
-#[derive(Debug)]
-pub struct Place {
-    _permit: OwnedSemaphorePermit,
-}
-
 /// There is no place, or the lines before could not be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the audit log has no room")]
 pub struct NoRoom;
 
-pub(super) enum Message {
-    Line(String, Place),
-    /// Write out everything before this, then answer.
-    Flush(SyncSender<()>),
-}
-
-/// A handle to the writing thread.
+/// A handle to the writing thread, which ends with the last of them.
 #[derive(Clone, Debug)]
 pub struct AuditWriter {
-    queue: Sender<Message>,
-    places: Arc<Semaphore>,
-    failing: Arc<AtomicBool>,
+    queue: Arc<Open>,
     lines: Lines,
     lost: IntCounter,
+}
+
+/// Closes the queue when nobody is left who could put anything in.
+#[derive(Debug)]
+struct Open(Arc<Queue>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl AuditWriter {
@@ -87,12 +86,10 @@ impl AuditWriter {
         lines: Lines,
         lost: IntCounter,
     ) -> io::Result<Self> {
-        let (queue, messages) = channel();
-        let failing = Arc::<AtomicBool>::default();
-        let batch = Batch::new(out, Arc::clone(&failing), lost.clone());
-        thread::Builder::new().name("audit".into()).spawn(move || run(&messages, batch))?;
-        let places = Arc::new(Semaphore::new(PLACES));
-        Ok(Self { queue, places, failing, lines, lost })
+        let queue = Arc::new(Queue::new(PLACES));
+        let (emptied, batch) = (Arc::clone(&queue), Batch::new(out, lost.clone()));
+        thread::Builder::new().name("audit".into()).spawn(move || run(&emptied, batch))?;
+        Ok(Self { queue: Arc::new(Open(queue)), lines, lost })
     }
 
     /// Takes a place for the line of a request that is about to be served, where lines are required.
@@ -100,23 +97,21 @@ impl AuditWriter {
     /// # Errors
     /// [`NoRoom`]: the request must not be served.
     pub fn begin(&self) -> Result<Option<Place>, NoRoom> {
+        let queue = &self.queue.0;
         match self.lines {
             Lines::Wanted => Ok(None),
-            Lines::Required if self.failing.load(Ordering::Relaxed) => Err(NoRoom),
-            Lines::Required => self.place().map(Some).ok_or(NoRoom),
+            Lines::Required if queue.is_failing() => Err(NoRoom),
+            Lines::Required => Queue::place(queue).map(Some).ok_or(NoRoom),
         }
     }
 
-    fn place(&self) -> Option<Place> {
-        Arc::clone(&self.places).try_acquire_owned().ok().map(|permit| Place { _permit: permit })
-    }
-
     /// Queues a line, at its own place or at one that is free now. Without one it is lost. Never
-    /// blocks.
-    pub fn write(&self, line: String, place: Option<Place>) {
-        let queued = place.or_else(|| self.place()).map(|place| Message::Line(line, place));
-        if queued.is_none_or(|message| self.queue.send(message).is_err()) {
-            self.lost.inc();
+    /// waits for the log.
+    pub fn write(&self, line: &[u8], place: Option<Place>) {
+        let place = place.or_else(|| Queue::place(&self.queue.0));
+        match place {
+            Some(place) => place.fill(line),
+            None => self.lost.inc(),
         }
     }
 
@@ -124,22 +119,21 @@ impl AuditWriter {
     /// process and for tests.
     pub fn flush(&self) {
         let (done, wait) = sync_channel(1);
-        let asked = self.queue.send(Message::Flush(done)).is_ok();
-        if !asked || wait.recv_timeout(CLOSE_PATIENCE).is_err() {
+        self.queue.0.ask_for_flush(done);
+        if wait.recv_timeout(CLOSE_PATIENCE).is_err() {
             tracing::warn!("the audit log's reader is stuck; lines are lost");
         }
     }
 }
 
-fn run(messages: &Receiver<Message>, mut batch: Batch<impl Write>) {
-    while let Ok(message) = messages.recv() {
-        batch.take(message);
-        while !batch.is_full()
-            && let Ok(message) = messages.try_recv()
-        {
-            batch.take(message);
+fn run(queue: &Queue, mut batch: Batch<impl Write>) {
+    while let Some(flush) = queue.wait() {
+        if !flush {
+            thread::sleep(GATHER);
         }
-        batch.write();
+        let taken = queue.take();
+        let outcome = batch.write(&taken.text);
+        queue.written(taken, outcome);
     }
 }
 

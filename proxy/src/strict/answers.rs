@@ -4,6 +4,7 @@
 //! A gate is closed with each request and opened by the final head, so that bodies pass untouched.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,10 +81,15 @@ impl<S> Answers<S> {
             self.released = end;
             return if self.interim > MAX_INTERIM { Err(broken()) } else { Ok(true) };
         }
-        self.interim = 0;
+        self.pass();
         self.released = self.held.len();
-        self.gate.open();
         Ok(true)
+    }
+
+    /// The final head has been found in order.
+    fn pass(&mut self) {
+        self.interim = 0;
+        self.gate.open();
     }
 
     fn hand_on(&mut self, out: &mut ReadBuf<'_>) {
@@ -103,6 +109,12 @@ fn broken() -> io::Error {
 /// 101 is no interim answer: after it the connection is something else.
 const fn is_interim(status: u16) -> bool {
     status >= 100 && status < 200 && status != 101
+}
+
+/// Whether `new` begins with the whole of a final head. Most answers do, and need not be held.
+fn is_final(new: &[u8]) -> io::Result<bool> {
+    let Some(end) = end_of_head(new, 0) else { return Ok(false) };
+    Ok(!is_interim(check(new.get(..end).unwrap_or_default())?))
 }
 
 /// Line ends may be of either kind here: the answer is written anew for the client.
@@ -137,6 +149,29 @@ fn check(head: &[u8]) -> io::Result<u16> {
     if lengths + codings > 1 { Err(broken()) } else { Ok(status.unwrap_or(0)) }
 }
 
+impl<S: AsyncRead + Unpin> Answers<S> {
+    /// Reads the beginning of a head to where it is wanted, and leaves it there if it is whole. False
+    /// when it is held instead.
+    fn poll_straight(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<bool>> {
+        let before = out.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, out))?;
+        let new = out.filled().get(before..).unwrap_or_default();
+        // The end of the stream in place of a head: the library says what that means.
+        let passes = new.is_empty() || is_final(new)?;
+        if passes {
+            self.pass();
+        } else {
+            self.held.extend_from_slice(new);
+            out.set_filled(before);
+        }
+        Poll::Ready(Ok(passes))
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Answers<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -152,11 +187,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Answers<S> {
             if !this.gate.is_closed() && this.held.is_empty() {
                 return Pin::new(&mut this.inner).poll_read(cx, out);
             }
+            if this.held.is_empty() && out.remaining() >= STEP {
+                if ready!(this.poll_straight(cx, out))? {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
             if !this.held.is_empty() && this.advance()? {
                 continue;
             }
-            let mut space = [0; STEP];
-            let mut space = ReadBuf::new(&mut space);
+            let mut space = [MaybeUninit::uninit(); STEP];
+            let mut space = ReadBuf::uninit(&mut space);
             ready!(Pin::new(&mut this.inner).poll_read(cx, &mut space))?;
             this.held.extend_from_slice(space.filled());
             if space.filled().is_empty() {

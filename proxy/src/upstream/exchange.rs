@@ -13,8 +13,6 @@ use std::time::Duration;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
@@ -26,13 +24,10 @@ use crate::host::{Host, Scheme};
 use crate::policy::Permit;
 use crate::refusal::Refusal;
 use crate::stream_body::{Cut, OverLimit};
-use crate::strict::answers::Answers;
 use crate::upstream::Connector;
 use crate::upstream::channel::Channel;
-use crate::upstream::pool::{Key, Lease, Line, Pool};
-
-/// Largest response head that is accepted.
-const MAX_RESPONSE_HEAD: usize = 256 * 1024;
+use crate::upstream::line::{Line, Outgoing};
+use crate::upstream::pool::{Key, Lease, Pool};
 
 /// Sends requests to origins.
 #[derive(Debug)]
@@ -103,19 +98,19 @@ impl Exchanger {
         audit: &mut Audit,
     ) -> Result<(Response<Incoming>, Lease), Refusal> {
         let key = Key::of(permit);
-        let mut pending = Pending::new(request, manner.idle);
+        let mut pending = Pending::new(request, manner);
         if manner.reuse == Reuse::Pooled
-            && let Some(sender) = self.pool.take(&key)
+            && let Some(line) = self.pool.take(&key)
         {
-            match attempt(sender, &mut pending, audit).await {
-                Ok((response, sender)) => return Ok((response, Lease { key, sender })),
+            match self.attempt(line, &mut pending, audit).await {
+                Ok((response, line)) => return Ok((response, Lease { key, line })),
                 Err(Failure::Closed) if pending.can_be_repeated() => {}
                 Err(failure) => return Err(failure.into()),
             }
         }
-        let sender = self.fresh(permit, audit).await?;
-        let (response, sender) = attempt(sender, &mut pending, audit).await?;
-        Ok((response, Lease { key, sender }))
+        let line = self.fresh(permit, audit).await?;
+        let (response, line) = self.attempt(line, &mut pending, audit).await?;
+        Ok((response, Lease { key, line }))
     }
 
     /// Keeps a connection in clear that stands already for the next request of its permit.
@@ -123,21 +118,21 @@ impl Exchanger {
     /// # Errors
     /// When it has broken meanwhile.
     pub async fn adopt(&self, permit: &Permit, stream: Channel) -> Result<(), Refusal> {
-        let sender = self.handshake(stream).await?;
-        self.pool.keep(Lease { key: Key::of(permit), sender });
+        let line = self.line(stream).await?;
+        self.pool.keep(Lease { key: Key::of(permit), line });
         Ok(())
     }
 
     async fn fresh(&self, permit: &Permit, audit: &mut Audit) -> Result<Line, Refusal> {
         let stream = self.connector.connect(permit, audit).await?;
         match permit.scheme() {
-            Scheme::Http => self.handshake(stream).await,
+            Scheme::Http => self.line(stream).await,
             Scheme::Https => {
                 let name = server_name(&permit.at().host)?;
                 let limit = self.connector.connect_timeout;
                 let secured = tokio::time::timeout(limit, self.tls.0.connect(name, stream)).await;
                 match secured {
-                    Ok(Ok(stream)) => self.handshake(stream).await,
+                    Ok(Ok(stream)) => self.line(stream).await,
                     Ok(Err(error)) => {
                         tracing::info!(%error, host = %permit.at().host, "TLS handshake failed");
                         Err(Refusal::TlsFailed)
@@ -148,48 +143,39 @@ impl Exchanger {
         }
     }
 
-    async fn handshake<I>(&self, stream: I) -> Result<Line, Refusal>
+    async fn line<I>(&self, stream: I) -> Result<Line, Refusal>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let stream = Answers::new(stream);
-        let gate = stream.gate();
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_RESPONSE_HEAD)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| refusal_of(&error))?;
-        let drain = self.drain.clone();
-        self.drain.spawn(async move {
-            // Cut: the connection is dropped, which closes it under whoever still reads.
-            tokio::select! {
-                ended = connection.with_upgrades() => if let Err(error) = ended {
-                    tracing::debug!(%error, "upstream connection ended with an error");
-                },
-                () = drain.cut() => {}
-            }
-        });
-        Ok(Line { sender, gate })
+        Line::open(stream).await.map_err(|error| refusal_of(&error))
     }
-}
 
-async fn attempt(
-    mut sender: Line,
-    pending: &mut Pending,
-    audit: &Audit,
-) -> Result<(Response<Incoming>, Line), Failure> {
-    let request = pending.take().ok_or(Failure::Closed)?;
-    sender.gate.close();
-    let answer = sender.sender.try_send_request(request);
-    let up = audit.counts().up;
-    match unless_idle(answer, &up, pending.idle).await {
-        None => Err(Failure::Final(Refusal::UpstreamTimeout)),
-        Some(Ok(response)) => Ok((response, sender)),
-        Some(Err(mut error)) => {
-            if let Some(request) = error.take_message() {
-                pending.unsent(request);
+    /// Sends the request on a line, and has the line go on by itself where its user will not move it.
+    async fn attempt(
+        &self,
+        mut line: Line,
+        pending: &mut Pending,
+        audit: &Audit,
+    ) -> Result<(Response<Incoming>, Line), Failure> {
+        let request = pending.take().ok_or(Failure::Closed)?;
+        if pending.reuse == Reuse::Apart {
+            line.detach(&self.drain);
+        }
+        let counts = audit.counts();
+        match line.ask(request, &counts.up, pending.idle).await {
+            None => Err(Failure::Final(Refusal::UpstreamTimeout)),
+            Some(Ok(response)) => {
+                if line.is_uploading() {
+                    line.detach(&self.drain);
+                }
+                Ok((response, line))
             }
-            Err(Failure::of(error.error()))
+            Some(Err(mut error)) => {
+                if let Some(request) = error.take_message() {
+                    pending.unsent(request.map(Outgoing::take_back));
+                }
+                Err(Failure::of(error.error()))
+            }
         }
     }
 }
@@ -279,6 +265,7 @@ pub(crate) async fn unless_idle<F: Future>(
 struct Pending {
     request: Option<Request<Body>>,
     copy: Option<Copy>,
+    reuse: Reuse,
     idle: Duration,
 }
 
@@ -290,14 +277,14 @@ struct Copy {
 }
 
 impl Pending {
-    fn new(request: Request<Body>, idle: Duration) -> Self {
+    fn new(request: Request<Body>, manner: Manner) -> Self {
         let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         let copy = (safe && request.body().is_end_stream()).then(|| Copy {
             method: request.method().clone(),
             uri: request.uri().clone(),
             headers: request.headers().clone(),
         });
-        Self { request: Some(request), copy, idle }
+        Self { request: Some(request), copy, reuse: manner.reuse, idle: manner.idle }
     }
 
     fn take(&mut self) -> Option<Request<Body>> {

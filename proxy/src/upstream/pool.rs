@@ -5,16 +5,12 @@
 //! connection that carried a credential is never used for another route or for none.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-use futures_util::FutureExt as _;
-use hyper::client::conn::http1::SendRequest;
-use workspace_common::body::Body;
 
 use crate::host::{HostPort, Scheme};
 use crate::policy::{Permit, Purpose};
-use crate::strict::answers::Gate;
+use crate::upstream::line::Line;
 
 /// How long an idle connection is kept. Shorter than the usual keep-alive of servers, so that we
 /// close first and rarely write into a closed connection; and a bound on how long an address is
@@ -41,33 +37,13 @@ impl Key {
     }
 }
 
-/// An HTTP/1.1 connection to an origin.
-#[derive(Debug)]
-pub struct Line {
-    /// Sends requests.
-    pub sender: SendRequest<Body>,
-    /// To be closed before each request.
-    pub gate: Gate,
-}
-
-impl Line {
-    fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
-
-    /// Whether it takes a request now.
-    fn is_ready(&mut self) -> bool {
-        matches!(self.sender.ready().now_or_never(), Some(Ok(())))
-    }
-}
-
 /// A connection that has answered a request, and may be kept when the answer has been read.
 #[derive(Debug)]
 pub struct Lease {
     /// What it was permitted for.
     pub key: Key,
     /// The connection.
-    pub sender: Line,
+    pub line: Line,
 }
 
 /// The idle connections.
@@ -84,58 +60,67 @@ struct Idle {
 impl Pool {
     /// A connection that is still open, the most recently used first.
     pub fn take(&self, key: &Key) -> Option<Line> {
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let (since, mut sender) = idle.connections.get_mut(key)?.pop()?;
-            idle.total = idle.total.saturating_sub(1);
-            let alive = since.elapsed() < MAX_IDLE && !sender.is_closed();
-            if alive && sender.is_ready() {
-                return Some(sender);
+            let (since, mut line) = self.idle().pop(key)?;
+            if since.elapsed() < MAX_IDLE && line.is_ready() {
+                return Some(line);
             }
         }
     }
 
     /// Keeps a connection, unless there are enough.
     pub fn keep(&self, lease: Lease) {
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.closed || lease.sender.is_closed() {
-            return;
-        }
+        let mut idle = self.idle();
         if idle.total >= MAX_TOTAL {
             idle.sweep();
         }
-        if idle.total >= MAX_TOTAL {
-            return;
-        }
-        let kept = idle.connections.entry(lease.key).or_default();
-        if kept.len() < MAX_PER_KEY {
-            kept.push((Instant::now(), lease.sender));
-            idle.total += 1;
-        }
+        idle.push(lease);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes what has been idle for too long.
     pub fn sweep(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).sweep();
+        self.idle().sweep();
     }
 
     /// Closes everything that is idle.
     pub fn clear(&self) {
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
         *idle = Idle { closed: idle.closed, ..Idle::default() };
     }
 
     /// Closes everything and keeps nothing more.
     pub fn close(&self) {
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
         *idle = Idle { closed: true, ..Idle::default() };
     }
 }
 
 impl Idle {
+    fn pop(&mut self, key: &Key) -> Option<(Instant, Line)> {
+        let popped = self.connections.get_mut(key)?.pop()?;
+        self.total = self.total.saturating_sub(1);
+        Some(popped)
+    }
+
+    fn push(&mut self, lease: Lease) {
+        if self.closed || self.total >= MAX_TOTAL {
+            return;
+        }
+        let kept = self.connections.entry(lease.key).or_default();
+        if kept.len() < MAX_PER_KEY {
+            kept.push((Instant::now(), lease.line));
+            self.total += 1;
+        }
+    }
+
+    /// Nobody moves what is idle, so only now it shows which of them their origins have closed.
     fn sweep(&mut self) {
         self.connections.retain(|_, kept| {
-            kept.retain(|(since, sender)| since.elapsed() < MAX_IDLE && !sender.is_closed());
+            kept.retain_mut(|(since, line)| since.elapsed() < MAX_IDLE && line.is_ready());
             !kept.is_empty()
         });
         self.total = self.connections.values().map(Vec::len).sum();

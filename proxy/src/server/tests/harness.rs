@@ -3,10 +3,12 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use clap::Parser as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::time::timeout;
 use workspace_common::drain::{self, Drain, DrainTrigger};
 use workspace_common::serve::Welcome;
 use workspace_common::stream::{Peer, Stream};
@@ -43,10 +45,10 @@ pub(super) struct Proxy {
     log: Captured,
 }
 
-fn sinks(log: Captured, drain: Drain) -> Sinks {
+fn sinks(log: Captured, drain: Drain) -> Arc<Sinks> {
     let metrics = Metrics::new().unwrap();
     let writer = AuditWriter::to(log, Lines::Wanted, metrics.audit_dropped.clone()).unwrap();
-    Sinks { writer, metrics, drain }
+    Arc::new(Sinks { writer, metrics, drain })
 }
 
 impl Proxy {
@@ -229,6 +231,24 @@ impl Origin {
 
     pub(super) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// A document of rules with one, which leads to an origin in clear.
+pub(super) fn rule(p: u16, more: &str) -> String {
+    format!(
+        r#"{{"version": 1, "mcp_servers": {{"gh": {{"real_base_url": "http://plain.test:{p}/v1",
+        "headers": {{"Authorization": "Bearer SECRET"}}{more}}}}}}}"#
+    )
+}
+
+/// Answers without an end until every buffer on the way to a client that does not read is full.
+pub(super) async fn answer_until_full(origin: &mut (impl AsyncWrite + Unpin)) {
+    origin.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    let patience = Duration::from_millis(300);
+    while timeout(patience, origin.write_all(chunk.as_bytes())).await.is_ok_and(|sent| sent.is_ok())
+    {
     }
 }
 

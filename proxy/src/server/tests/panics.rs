@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use http::Method;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::UnixStream;
 use workspace_common::serve::Welcome;
 use workspace_common::stream::Peer;
 
-use super::*;
+use super::harness::{Origin, Proxy};
 use crate::host::{HostPort, Scheme};
 use crate::policy::{self, Question};
 use crate::service::{self, Inside};
