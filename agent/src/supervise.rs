@@ -2,8 +2,9 @@
 //! output, feeds it, signals it, or has its whole tree ended.
 //!
 //! One task owns each process ([`task`], which moves its data by `flow`); [`spawn`] starts it,
-//! through [`launcher`] where it wants a [`terminal`] or [`limits`]; [`reap`] learns of its end,
-//! [`tree`] finds and ends what it has started, with the help of [`cgroup`], [`stop`] asks for that.
+//! on a thread of `start`'s choice, through [`launcher`] where it wants a [`terminal`] or [`limits`];
+//! [`reap`] learns of its end, [`tree`] finds and ends what it has started, with the help of [`cgroup`],
+//! [`stop`] asks for that.
 //! [`table`] holds all commands, [`output`] what they wrote, [`reader`] is a place in it, and
 //! [`bulletin`] tells what has happened.
 
@@ -19,6 +20,7 @@ pub mod process;
 pub mod reader;
 pub mod reap;
 pub mod spawn;
+mod start;
 pub mod stop;
 pub mod table;
 pub mod task;
@@ -45,6 +47,7 @@ use self::{
     process::{Attachment, ChosenId, OnDisconnect, Process, State},
     reap::Reaper,
     spawn::{CommandSpec, Spawned, StartError, Stdio, env_entry},
+    start::Starter,
     stop::Stop,
     table::Table,
     task::{Ending, Input, Launched},
@@ -139,6 +142,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Engine {
     reaper: Reaper,
+    starter: Starter,
     drain: Drain,
     metrics: Arc<Metrics>,
     table: Arc<Table>,
@@ -167,6 +171,7 @@ impl Engine {
         let limit = limit.min(Semaphore::MAX_PERMITS);
         Self {
             reaper,
+            starter: Starter::new(&drain),
             drain,
             metrics,
             table,
@@ -186,8 +191,8 @@ impl Engine {
     ///
     /// # Errors
     /// When it cannot start, or its id is taken; then nothing is left of it.
-    pub fn attach(&self, request: Request) -> Result<(Start, Attachment), Refusal> {
-        let (start, attachment) = self.start(request, true)?;
+    pub async fn attach(&self, request: Request) -> Result<(Start, Attachment), Refusal> {
+        let (start, attachment) = self.start(request, true).await?;
         let attachment = attachment.unwrap_or_else(|| start.process().attach());
         Ok((start, attachment))
     }
@@ -196,8 +201,8 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::attach`].
-    pub fn detach(&self, request: Request) -> Result<Start, Refusal> {
-        let (start, _none) = self.start(request, false)?;
+    pub async fn detach(&self, request: Request) -> Result<Start, Refusal> {
+        let (start, _none) = self.start(request, false).await?;
         if let Start::New(process) = &start {
             process.await_first_client();
         }
@@ -205,13 +210,15 @@ impl Engine {
     }
 
     /// A process that starts can be stopped by a signal of another command before it has become the
-    /// program, and holds its starter up meanwhile. So other work goes on elsewhere.
-    fn start(
+    /// program, and holds its starter up meanwhile. So other work goes on elsewhere. A chosen id may have
+    /// to wait for others, and a launcher for what it does.
+    async fn start(
         &self,
         request: Request,
         attach: bool,
     ) -> Result<(Start, Option<Attachment>), Refusal> {
-        tokio::task::block_in_place(|| self.start_here(request, attach))
+        let quick = request.id.is_none() && !request.spec.needs_launcher();
+        self.starter.run(quick, || self.start_here(request, attach)).await
     }
 
     fn start_here(
