@@ -2,7 +2,10 @@
 //! container came with, then the process leaves it, then the forwards are bound inside, and only
 //! then does the runtime start its threads, because unshare(2) needs a process with one.
 
-use std::{collections::BTreeSet, ffi::OsString, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet, ffi::OsString, num::NonZero, process::ExitCode, sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use rustix::{
@@ -81,6 +84,7 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     sys::hold_stop_signals().context("cannot hold signals back")?;
     let prepared = prepare(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers())
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
@@ -89,6 +93,11 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     // A thread that hangs in a file call must not hold the end up.
     runtime.shutdown_background();
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// One thread more than processors: each processor may have a command start on it, and somebody serves.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get).saturating_add(1)
 }
 
 fn prepare(args: &ServeArgs) -> anyhow::Result<Prepared> {

@@ -19,6 +19,7 @@ use super::{
     reap::Reaper,
     request::Request,
     start::{Refusal, Start},
+    starter::Starter,
     table::Table,
     tree::{Sweep, Tree},
 };
@@ -39,6 +40,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Engine {
     reaper: Reaper,
+    starter: Starter,
     drain: Drain,
     metrics: Arc<Metrics>,
     table: Arc<Table>,
@@ -67,6 +69,7 @@ impl Engine {
         let limit = limit.min(Semaphore::MAX_PERMITS);
         Self {
             reaper,
+            starter: Starter::new(&drain),
             drain,
             metrics,
             table,
@@ -86,8 +89,8 @@ impl Engine {
     ///
     /// # Errors
     /// When it cannot start, or its id is taken; then nothing is left of it.
-    pub fn attach(&self, request: Request) -> Result<(Start, Attachment), Refusal> {
-        let (start, attachment) = self.start(request, true)?;
+    pub async fn attach(&self, request: Request) -> Result<(Start, Attachment), Refusal> {
+        let (start, attachment) = self.start(request, true).await?;
         let attachment = attachment.unwrap_or_else(|| start.process().attach());
         Ok((start, attachment))
     }
@@ -96,8 +99,8 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::attach`].
-    pub fn detach(&self, request: Request) -> Result<Start, Refusal> {
-        let (start, _none) = self.start(request, false)?;
+    pub async fn detach(&self, request: Request) -> Result<Start, Refusal> {
+        let (start, _none) = self.start(request, false).await?;
         if let Start::New(process) = &start {
             process.await_first_client();
         }
@@ -105,13 +108,15 @@ impl Engine {
     }
 
     /// A process that starts can be stopped by a signal of another command before it has become the
-    /// program, and holds its starter up meanwhile. So other work goes on elsewhere.
-    fn start(
+    /// program, and holds its starter up meanwhile. So other work goes on elsewhere. A chosen id may have
+    /// to wait for others, and a launcher for what it does.
+    async fn start(
         &self,
         request: Request,
         attach: bool,
     ) -> Result<(Start, Option<Attachment>), Refusal> {
-        tokio::task::block_in_place(|| self.start_here(request, attach))
+        let quick = request.id.is_none() && !request.spec.needs_launcher();
+        self.starter.run(quick, || self.start_here(request, attach)).await
     }
 
     fn start_here(

@@ -13,6 +13,9 @@ pub(super) const WHOLE: u64 = 6 << 20;
 /// marker, which is the first variable, in the front, and shells have a few dozen others.
 pub(super) const GLANCE: u64 = 64 << 10;
 
+/// What the kernel says of a process is rarely longer: one call reads it, and one finds the end.
+const USUAL: usize = 1 << 10;
+
 /// What tells a process from a later one of the same number: the time it started, in clock ticks since
 /// the machine did.
 pub(super) type Identity = (Pid, u64);
@@ -87,7 +90,7 @@ fn pid_or_none(field: &str) -> Option<Pid> {
 }
 
 fn read(path: &str, limit: u64) -> Option<Vec<u8>> {
-    let mut content = Vec::new();
+    let mut content = Vec::with_capacity(USUAL);
     fs::File::open(path).ok()?.take(limit).read_to_end(&mut content).ok()?;
     Some(content)
 }

@@ -133,6 +133,8 @@ impl Reaper {
             if !state.owners.contains_key(&pid) && state.may_still_be_claimed(pid) {
                 return;
             }
+            // Who goes is nobody's stranger: spawns need not tell of their registering any more.
+            state.stranger.take_if(|(stranger, _)| *stranger == pid);
             let owner = state.owners.remove(&pid);
             drop(state);
             match sys::reap(pid) {

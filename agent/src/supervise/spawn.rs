@@ -45,6 +45,17 @@ pub struct CommandSpec {
     pub conditions: Conditions,
 }
 
+impl CommandSpec {
+    /// Whether it takes more than posix_spawn(3) to start it.
+    pub fn needs_launcher(&self) -> bool {
+        self.has_terminal() || !self.conditions.is_empty()
+    }
+
+    fn has_terminal(&self) -> bool {
+        matches!(self.stdio, Stdio::Terminal(_))
+    }
+}
+
 /// What the standard input and output of a command are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stdio {
@@ -184,9 +195,8 @@ struct Start<'a> {
 
 impl Start<'_> {
     fn run(self) -> io::Result<(Pid, Verdicts)> {
-        let terminal = matches!(self.spec.stdio, Stdio::Terminal(_));
-        if terminal || !self.spec.conditions.is_empty() {
-            return self.through_launcher(terminal);
+        if self.spec.needs_launcher() {
+            return self.through_launcher();
         }
         let pid = self.spawn(&self.program, &self.spec.argv, None)?;
         if let Some(group) = self.group
@@ -199,10 +209,10 @@ impl Start<'_> {
     }
 
     /// Starts the launcher, which becomes the command.
-    fn through_launcher(mut self, tty: bool) -> io::Result<(Pid, Verdicts)> {
+    fn through_launcher(mut self) -> io::Result<(Pid, Verdicts)> {
         let (report, their_report) = pipe_with(PipeFlags::CLOEXEC)?;
         let mut plan = Plan::new(&self.spec.conditions);
-        plan.tty = tty;
+        plan.tty = self.spec.has_terminal();
         plan.cgroup = self.group.map(|group| group.path().to_owned());
         (plan.pids_by_cgroup, plan.memory_by_cgroup) = (self.holds.pids, self.holds.memory);
         let program = std::mem::take(&mut self.program);

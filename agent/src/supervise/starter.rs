@@ -1,0 +1,239 @@
+//! Where a start is made. Who starts a process waits for it in the kernel until it has become its program
+//! (vfork(2)): a fraction of a millisecond, unless the disk is slow, or somebody has stopped the new
+//! process meanwhile.
+//!
+//! To hand the other work of a thread over first costs more than the whole start, so a few starts are made
+//! where they are asked for, never on all threads at once. Those that are left may all be asleep, with
+//! nobody to hear of events: a start that is not over soon has one of them woken.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, Semaphore, SemaphorePermit},
+    task::{block_in_place, yield_now},
+    time::timeout,
+};
+use workspace_common::drain::Drain;
+
+/// A start that takes longer than this is slow. So long, and as long again, may all else have to wait.
+const SLOW: Duration = Duration::from_millis(5);
+/// How long to wait for a place. Those that come free do so in less, unless all are held by slow starts.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// The stack of the thread that looks for slow starts: it does little else.
+const WATCHER_STACK: usize = 64 << 10;
+
+/// Makes starts.
+#[derive(Debug)]
+pub(super) struct Starter {
+    /// How many more may be made where they are asked for.
+    places: Semaphore,
+    has_places: bool,
+    watch: Arc<Watch>,
+}
+
+#[derive(Debug, Default)]
+struct Watch {
+    state: Mutex<State>,
+    /// A start has begun, or nobody makes any more.
+    changed: Condvar,
+    /// A start is slow.
+    slow: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What is being started, by its number, and since when.
+    starting: BTreeMap<u64, Instant>,
+    next: u64,
+    /// The watcher has seen nobody start anything for a while.
+    asleep: bool,
+    closed: bool,
+}
+
+/// A start that lasts until it is dropped.
+struct Lasting<'a> {
+    watch: &'a Watch,
+    number: u64,
+}
+
+impl Starter {
+    /// Call it inside the runtime.
+    pub(super) fn new(drain: &Drain) -> Self {
+        let watch = Arc::new(Watch::default());
+        let workers = Handle::current().metrics().num_workers();
+        let places = match watch.start(drain) {
+            Ok(()) => workers.saturating_sub(1),
+            Err(error) => {
+                tracing::debug!(%error, "nobody looks for slow starts: none is made in place");
+                0
+            }
+        };
+        Self { places: Semaphore::new(places), has_places: places > 0, watch }
+    }
+
+    /// Runs `start` in place when there is a place, if it is `quick`: then it waits for nothing but the new
+    /// process. Whoever is dropped before that has started nothing.
+    pub(super) async fn run<T>(&self, quick: bool, start: impl FnOnce() -> T) -> T {
+        let Some(_place) = self.place(quick).await else { return block_in_place(start) };
+        // What this task has woken last may wait for this very thread, and no other can take it over.
+        yield_now().await;
+        let _lasting = self.watch.begin();
+        start()
+    }
+
+    /// A place, if there is one in time.
+    async fn place(&self, quick: bool) -> Option<SemaphorePermit<'_>> {
+        if !quick || !self.has_places {
+            return None;
+        }
+        timeout(PATIENCE, self.places.acquire()).await.ok()?.ok()
+    }
+}
+
+impl Drop for Starter {
+    fn drop(&mut self) {
+        self.watch.lock().closed = true;
+        self.watch.changed.notify_one();
+    }
+}
+
+impl Watch {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that holds the lock can leave the state half-changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(self: &Arc<Self>, drain: &Drain) -> io::Result<()> {
+        let watcher = self.clone();
+        let builder = thread::Builder::new().name("starts".to_owned()).stack_size(WATCHER_STACK);
+        builder.spawn(move || watcher.run())?;
+        let sleeper = self.clone();
+        // To be woken is all there is to do: whoever wakes looks for events before it sleeps again.
+        drain.spawn_uncounted(async move {
+            loop {
+                sleeper.slow.notified().await;
+            }
+        });
+        Ok(())
+    }
+
+    fn begin(&self) -> Lasting<'_> {
+        let mut state = self.lock();
+        let number = state.next;
+        state.next += 1;
+        state.starting.insert(number, Instant::now());
+        // Most starts follow one another, and find it awake.
+        if std::mem::take(&mut state.asleep) {
+            self.changed.notify_one();
+        }
+        Lasting { watch: self, number }
+    }
+
+    /// Looks for slow starts as long as there are any, and sleeps when there have been none for a while.
+    fn run(&self) {
+        let mut seen = 0;
+        while let Some(next) = self.await_start(seen) {
+            seen = next;
+            thread::sleep(SLOW);
+            if self.lock().starting.values().any(|begun| begun.elapsed() >= SLOW) {
+                self.slow.notify_one();
+            }
+        }
+    }
+
+    /// Waits until a start lasts, or one has begun since the first `seen`. Says how many have begun, or
+    /// that there will be no more.
+    fn await_start(&self, seen: u64) -> Option<u64> {
+        let mut state = self.lock();
+        let idle = |state: &mut State| {
+            state.asleep = !state.closed && state.next == seen && state.starting.is_empty();
+            state.asleep
+        };
+        state = self.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+        (!state.closed).then_some(state.next)
+    }
+}
+
+impl Drop for Lasting<'_> {
+    fn drop(&mut self) {
+        self.watch.lock().starting.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, os::unix::net::UnixStream, sync::mpsc};
+
+    use tokio::runtime::{Builder, Runtime};
+    use workspace_common::drain;
+
+    use super::*;
+
+    fn runtime(threads: usize) -> Runtime {
+        Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap()
+    }
+
+    /// A byte that somebody waits for inside the runtime, and the end to send it from.
+    fn byte() -> (impl Future<Output = ()> + Send, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let coming = async move {
+            ours.set_nonblocking(true).unwrap();
+            let ours = tokio::net::UnixStream::from_std(ours).unwrap();
+            ours.readable().await.unwrap();
+        };
+        (coming, theirs)
+    }
+
+    /// Of two threads that sleep one hears of events: it is held up by a start, until another event has
+    /// been heard of.
+    #[test]
+    fn a_start_that_is_held_up_does_not_hold_up_the_others() {
+        let runtime = runtime(2);
+        let (_trigger, drain) = drain::channel();
+        let starter = Arc::new(runtime.block_on(async { Starter::new(&drain) }));
+        for _ in 0..20 {
+            let (began, has_begun) = mpsc::channel();
+            let (heard, has_heard) = mpsc::channel();
+            let ((request, mut ask), (event, mut raise)) = (byte(), byte());
+            let start = move || {
+                began.send(()).unwrap();
+                has_heard.recv_timeout(Duration::from_secs(10))
+            };
+            let (starter, _inside) = (starter.clone(), runtime.enter());
+            drain.spawn(async move {
+                event.await;
+                heard.send(()).unwrap();
+            });
+            let started = drain.spawn(async move {
+                request.await;
+                starter.run(true, start).await
+            });
+            let metrics = runtime.metrics();
+            let sleeps = |worker| metrics.worker_park_unpark_count(worker) % 2 == 1;
+            while !(sleeps(0) && sleeps(1)) {
+                thread::yield_now();
+            }
+            ask.write_all(b"x").unwrap();
+            has_begun.recv().unwrap();
+            raise.write_all(b"x").unwrap();
+            runtime.block_on(started).unwrap().unwrap();
+        }
+    }
+
+    #[test]
+    fn one_thread_is_left_that_serves() {
+        for (threads, places) in [(1, 0), (2, 1), (3, 2)] {
+            let runtime = runtime(threads);
+            let (_trigger, drain) = drain::channel();
+            let starter = runtime.block_on(async { Starter::new(&drain) });
+            assert_eq!(starter.places.available_permits(), places);
+        }
+    }
+}
