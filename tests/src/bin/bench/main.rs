@@ -5,15 +5,19 @@
 //! `workspace-bench [SUBJECT…]` measures these subjects, or all of them; prints a table, and writes
 //! it to `target/bench` as Markdown and as JSON.
 
+mod bounded;
 mod bulk;
+mod containers;
 mod contest;
 mod exec;
 mod floor;
 mod load;
 mod machine;
 mod memory;
+mod pace;
 mod policy;
 mod process;
+mod progress;
 mod proxy;
 mod report;
 mod row;
@@ -95,13 +99,16 @@ impl Subject {
 }
 
 fn main() -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some(proxy::HOLD) {
+        return proxy::hold();
+    }
     let chosen =
         std::env::args().skip(1).map(|name| Subject::parse(&name)).collect::<Result<Vec<_>>>()?;
     let machine = Machine::look()?;
     let mut rows = Vec::new();
     for subject in Subject::ALL {
         if chosen.is_empty() || chosen.contains(&subject) {
-            eprintln!("measuring {} …", subject.name());
+            progress::say(format!("measuring {} …", subject.name()));
             rows.extend(subject.measure()?);
         }
     }
