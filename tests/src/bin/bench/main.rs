@@ -3,12 +3,14 @@
 //! speed is reported, not tested.
 //!
 //! `workspace-bench [SUBJECT…]` measures these subjects, or all of them; prints a table, and writes
-//! it to `target/bench` as Markdown and as JSON.
+//! it to `target/bench` as Markdown and as JSON. `workspace-bench docs` puts the last one into
+//! docs/performance.md.
 
 mod bounded;
 mod bulk;
 mod containers;
 mod contest;
+mod docs;
 mod exec;
 mod floor;
 mod load;
@@ -28,7 +30,7 @@ mod start;
 mod sync;
 mod transfer;
 
-use std::fs;
+use std::{fs, time::Instant};
 
 use anyhow::{Result, anyhow};
 use workspace_tests::binaries;
@@ -98,29 +100,58 @@ impl Subject {
     }
 }
 
-fn main() -> Result<()> {
-    if std::env::args().nth(1).as_deref() == Some(proxy::HOLD) {
-        return proxy::hold();
-    }
-    let chosen =
-        std::env::args().skip(1).map(|name| Subject::parse(&name)).collect::<Result<Vec<_>>>()?;
-    let machine = Machine::look()?;
-    let mut rows = Vec::new();
-    for subject in Subject::ALL {
-        if chosen.is_empty() || chosen.contains(&subject) {
-            progress::say(format!("measuring {} …", subject.name()));
-            rows.extend(subject.measure()?);
-        }
-    }
-    publish(&Report { machine, rows })
+/// What the program is asked for.
+enum Order {
+    /// These subjects, in the order of the report.
+    Measure(Vec<Subject>),
+    /// The last report into the documentation.
+    Document,
+    /// To be an origin of idle tunnels, for another of its kind.
+    Hold,
 }
 
-fn publish(report: &Report) -> Result<()> {
-    let directory = binaries::repository().join("target/bench");
+impl Order {
+    fn parse(arguments: &[String]) -> Result<Self> {
+        match arguments {
+            [one] if one == "docs" => Ok(Self::Document),
+            [one] if one == proxy::HOLD => Ok(Self::Hold),
+            [] => Ok(Self::Measure(Subject::ALL.into())),
+            names => {
+                let chosen = names.iter().map(|name| Subject::parse(name));
+                let chosen = chosen.collect::<Result<Vec<_>>>()?;
+                let ordered = Subject::ALL.into_iter().filter(|it| chosen.contains(it));
+                Ok(Self::Measure(ordered.collect()))
+            }
+        }
+    }
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match Order::parse(&arguments)? {
+        Order::Measure(subjects) => measure(&subjects),
+        Order::Document => docs::publish(),
+        Order::Hold => proxy::hold(),
+    }
+}
+
+fn measure(subjects: &[Subject]) -> Result<()> {
+    let (begun, machine) = (Instant::now(), Machine::look()?);
+    let mut rows = Vec::new();
+    for subject in subjects {
+        progress::say(format!("measuring {} …", subject.name()));
+        rows.extend(subject.measure()?);
+    }
+    let seconds = begun.elapsed().as_secs();
+    write(&Report { machine, rows, seconds, quick: pace::is_quick() })
+}
+
+fn write(report: &Report) -> Result<()> {
+    let file = binaries::repository().join(report::FILE);
     let table = report.markdown();
-    fs::create_dir_all(&directory)?;
-    fs::write(directory.join("report.md"), &table)?;
-    fs::write(directory.join("report.json"), serde_json::to_string_pretty(&report.json())?)?;
-    println!("{table}\nwritten to target/bench/report.md and report.json");
+    fs::create_dir_all(file.with_file_name(""))?;
+    fs::write(&file, &table)?;
+    fs::write(file.with_extension("json"), serde_json::to_string_pretty(&report.json())?)?;
+    println!("{table}\nwritten to {} and report.json", report::FILE);
     Ok(())
 }
