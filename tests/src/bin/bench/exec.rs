@@ -10,7 +10,7 @@ use workspace_tests::{agent::Agent, http::Connection};
 use crate::{
     floor,
     load::{Load, closed_loop},
-    pace, process,
+    pace, process, progress,
     row::{Measured, Role, Row, Target, Unit},
     series::Series,
     server::{PYTHON, Python, Server},
@@ -39,12 +39,16 @@ struct Rounds {
     python: Result<Vec<Sample>, String>,
 }
 
+mod beside;
+
 pub(crate) fn measure() -> Result<Vec<Row>> {
     let (agent, python) = (Agent::start()?, Python::start()?);
     let mut rows = Vec::new();
     for clients in CLIENTS {
+        progress::say(format!("  exec, {clients} clients"));
         rows.extend(rounds(&agent, &python, clients)?.rows());
     }
+    rows.extend(beside::measure(&agent)?);
     Ok(rows)
 }
 

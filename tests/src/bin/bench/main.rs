@@ -10,6 +10,7 @@ mod bounded;
 mod bulk;
 mod containers;
 mod contest;
+mod descriptors;
 mod docs;
 mod exec;
 mod floor;

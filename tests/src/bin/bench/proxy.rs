@@ -3,6 +3,7 @@
 //! turns.
 
 mod contender;
+mod driver;
 mod growth;
 mod holder;
 mod idle;
@@ -42,14 +43,12 @@ const NO_PROXY: &str = "no proxy";
 
 /// Tunnels: how many are made, what they add, what goes through, and what an idle one holds.
 pub(crate) fn tunnels() -> Result<Vec<Row>> {
-    // Before the contenders are started, which inherit it.
-    let idle = idle::raise_limit();
     let mut all = Contender::all(&Way::Tunnel, origin::start()?)?;
     let mut rows = made(&mut all)?;
     rows.extend(asked(&mut all)?);
     rows.extend(downloaded(&mut all)?);
     drop(all);
-    rows.extend(idle::measure(idle)?);
+    rows.extend(idle::measure()?);
     Ok(rows)
 }
 
@@ -91,7 +90,8 @@ pub(crate) fn requests() -> Result<Vec<Row>> {
     let origin = origin::start()?;
     let what = "requests of 1 KiB by absolute-form";
     let beside = [(NGINX, 1.0), (ENVOY, 1.8)];
-    let mut rows = of_way(&Way::Forward, what, origin)?.aimed(&beside);
+    let mut rows = driver::measure()?;
+    rows.extend(of_way(&Way::Forward, what, origin)?.aimed(&beside));
     let what = "requests of 1 KiB on a route that adds a header";
     let beside = [(NGINX, 1.1), (MITMPROXY, 40.0)];
     rows.extend(of_way(&Way::Route, what, origin)?.aimed(&beside));

@@ -73,6 +73,7 @@ fn row(row: &Row) -> Value {
         Target::AtMost(most) => json!({ "of": "ours", "at_most": most }),
         Target::RatioAtMost(most) => json!({ "of": "ratio", "at_most": most }),
         Target::RatioAtLeast(least) => json!({ "of": "ratio", "at_least": least }),
+        Target::RatioWithin(part) => json!({ "of": "ratio", "differs_by_at_most": part }),
     });
     let met = match row.verdict() {
         Verdict::Met => Some(true),

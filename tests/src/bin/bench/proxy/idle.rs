@@ -4,17 +4,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
-    MANY, TIME,
+    TIME,
     contender::{self, Contender, Known, Running, Way},
     holder::Holder,
     peers,
     wire::Wire,
 };
 use crate::{
-    bounded,
+    bounded, descriptors,
     load::closed_loop,
     pace, progress,
     row::{Measured, Role, Row, Target, Unit},
@@ -23,17 +22,15 @@ use crate::{
 
 const FEW: usize = 10;
 const SOME: usize = 1_000;
-const TUNNELS: usize = 10_000;
-const DESCRIPTORS: u64 = 65_536;
-/// What a proxy has open besides two for each tunnel.
-const SPARE: u64 = 800;
+/// Or what the limit on descriptors permits: each takes two of a proxy.
+const MANY: usize = 10_000;
 /// For all tunnels of one contender.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// KiB of resident memory that each of `most` idle ones takes, and how that and a request beside them
+/// KiB of resident memory that each of many idle ones takes, and how that and a request beside them
 /// grow from few to many.
-pub(crate) fn measure(most: usize) -> Result<Vec<Row>> {
-    let most = if pace::is_quick() { SOME + 1 } else { most };
+pub(crate) fn measure() -> Result<Vec<Row>> {
+    let most = descriptors::room_for_pairs(if pace::is_quick() { SOME + 1 } else { MANY });
     let what = format!("proxy: memory (RSS) of one of {most} idle tunnels");
     let ours = ours(most)?;
     let each = (ours[2].resident - ours[0].resident) / (most - FEW) as f64;
@@ -117,16 +114,4 @@ fn grow(running: &Running, open: &mut Vec<std::net::TcpStream>, to: usize) -> Re
         open.push(wire.idle());
     }
     Ok(())
-}
-
-/// Raises the limit on descriptors, which the contenders inherit, as far as it goes, and says for how
-/// many tunnels it is enough: each takes two of a proxy.
-pub(crate) fn raise_limit() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(DESCRIPTORS).min(DESCRIPTORS);
-    // As many as there were before are enough for everything else.
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(most), ..limit });
-    let there = if raised.is_ok() { Some(most) } else { limit.current };
-    let tunnels = there.unwrap_or(0).saturating_sub(SPARE) / 2;
-    usize::try_from(tunnels).unwrap_or(TUNNELS).clamp(SOME + MANY, TUNNELS)
 }

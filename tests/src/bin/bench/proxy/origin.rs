@@ -12,7 +12,7 @@ use workspace_tests::{ca::Ca, origin::tcp_server, process::free_address, tools::
 use super::peers::{self, Ended};
 
 /// Bytes of an ordinary answer.
-const SMALL: usize = 1024;
+pub(super) const SMALL: usize = 1024;
 /// Bytes of a download.
 const BULK: usize = 1 << 30;
 /// What asks for a download.

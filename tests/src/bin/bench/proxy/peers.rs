@@ -211,7 +211,7 @@ fn start(
 }
 
 /// Whether it is on the `PATH`. Asking it for its version would be no way to know: `-v` starts mitmdump.
-fn is_installed(program: &str) -> bool {
+pub(super) fn is_installed(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }

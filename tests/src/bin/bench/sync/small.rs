@@ -89,7 +89,15 @@ fn pull(
         let made = target("ours", number);
         making(&made, || world.pull(&name, &made))
     };
+    let over_socket: Round<'_> = Box::new(|_| {
+        timed(|| {
+            let answer = world.agent.client.get(&format!("/v1/sync/pull?path={name}"))?;
+            ensure!(answer.status() == 200, "{}", answer.text());
+            Ok(())
+        })
+    });
     let others = vec![
+        Contender::new(Role::Floor, "the archive alone, over the socket", over_socket),
         tar(world, source, files),
         by_rsync(world, source),
         by_docker(container, files, |container, number| {
@@ -106,7 +114,7 @@ fn tar<'a>(world: &'a World, source: &'a Path, files: usize) -> Contender<'a> {
         let made = world.local.path().join(format!("tar{number}"));
         making(&made, || tar_pipe(source, &made))
     });
-    let tar = Contender::new(Role::Peer, "tar | tar", round);
+    let tar = Contender::new(Role::Peer, "tar into tar", round);
     if files > FEW { tar.at_most(1.1) } else { tar }
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::bounded;
 
-/// `tar | tar`.
+/// `tar` into `tar`.
 pub(super) fn tar_pipe(source: &Path, target: &Path) -> Result<()> {
     std::fs::create_dir_all(target)?;
     let mut pack = Command::new("tar");
