@@ -48,12 +48,13 @@ enum Subject {
     Memory,
     Sync,
     Policy,
+    Driver,
     Tunnels,
     Requests,
 }
 
 impl Subject {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Sizes,
         Self::Start,
         Self::Exec,
@@ -61,6 +62,7 @@ impl Subject {
         Self::Memory,
         Self::Sync,
         Self::Policy,
+        Self::Driver,
         Self::Tunnels,
         Self::Requests,
     ];
@@ -74,6 +76,7 @@ impl Subject {
             Self::Memory => "memory",
             Self::Sync => "sync",
             Self::Policy => "policy",
+            Self::Driver => "driver",
             Self::Tunnels => "tunnels",
             Self::Requests => "requests",
         }
@@ -95,6 +98,7 @@ impl Subject {
             Self::Memory => memory::measure(),
             Self::Sync => sync::measure(),
             Self::Policy => policy::measure(),
+            Self::Driver => proxy::driver(),
             Self::Tunnels => proxy::tunnels(),
             Self::Requests => proxy::requests(),
         }

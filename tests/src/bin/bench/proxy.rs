@@ -85,13 +85,17 @@ fn downloaded(all: &mut [Contender]) -> Result<Vec<Row>> {
     Ok(downloaded)
 }
 
+/// The driver of the load, beside another one.
+pub(crate) fn driver() -> Result<Vec<Row>> {
+    driver::measure(origin::start()?)
+}
+
 /// Requests for the proxy to read: absolute-form, and routes that add a header.
 pub(crate) fn requests() -> Result<Vec<Row>> {
     let origin = origin::start()?;
     let what = "requests of 1 KiB by absolute-form";
     let beside = [(NGINX, 1.0), (ENVOY, 1.8)];
-    let mut rows = driver::measure()?;
-    rows.extend(of_way(&Way::Forward, what, origin)?.aimed(&beside));
+    let mut rows = of_way(&Way::Forward, what, origin)?.aimed(&beside);
     let what = "requests of 1 KiB on a route that adds a header";
     let beside = [(NGINX, 1.1), (MITMPROXY, 40.0)];
     rows.extend(of_way(&Way::Route, what, origin)?.aimed(&beside));

@@ -188,9 +188,7 @@ pub(super) fn ours(way: &Way, origin: SocketAddr, known: Known) -> Result<Runnin
     let request = match way {
         Way::Tunnel => request("/small", RAW),
         Way::Forward => request(&format!("http://{raw}/small"), &raw),
-        Way::Route | Way::SecureRoute(_) => {
-            request(&format!("/mcp/r{}/small", known.rules - 1), "127.0.0.1")
-        }
+        Way::Route | Way::SecureRoute(_) => request(&route(known), "127.0.0.1"),
     };
     let tunnel = |name: &str| (*way == Way::Tunnel).then(|| format!("{name}:{port}"));
     Ok(Running {
@@ -201,6 +199,11 @@ pub(super) fn ours(way: &Way, origin: SocketAddr, known: Known) -> Result<Runnin
         keeps: true,
         process: Some(Process::Ours(Box::new(proxy))),
     })
+}
+
+/// The path of the ordinary answer on the last route.
+pub(super) fn route(known: Known) -> String {
+    format!("/mcp/r{}/small", known.rules - 1)
 }
 
 fn patterns(many: usize) -> Value {
