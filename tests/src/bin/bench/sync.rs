@@ -22,7 +22,9 @@ use crate::row::Row;
 /// The file system in memory of most machines.
 const IN_MEMORY: &str = "/dev/shm";
 /// What a run takes of it, but for the largest file.
-const ROOM: u64 = 5 << 30;
+const ROOM: u64 = 6 << 30;
+/// What is left free.
+const SPARE: u64 = 1 << 30;
 
 pub(crate) fn measure() -> Result<Vec<Row>> {
     let world = World::new()?;
@@ -69,9 +71,9 @@ impl World {
     }
 }
 
-/// Where there is room for so many bytes and half as many more: in memory, or else on the disk.
+/// Where there is room for so many bytes and a little more: in memory, or else on the disk.
 fn place(room: u64) -> Result<Option<PathBuf>> {
-    let wanted = room + room / 2;
+    let wanted = room + SPARE;
     let free = |at: &Path| rustix::fs::statvfs(at).map_or(0, |at| at.f_bavail * at.f_frsize);
     let (in_memory, on_disk) = (PathBuf::from(IN_MEMORY), std::env::temp_dir());
     if free(&in_memory).min(available_memory()?) >= wanted {
