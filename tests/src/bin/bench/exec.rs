@@ -10,7 +10,7 @@ use workspace_tests::{agent::Agent, http::Connection};
 use crate::{
     floor,
     load::{Load, closed_loop},
-    process,
+    pace, process, progress,
     row::{Measured, Role, Row, Target, Unit},
     series::Series,
     server::{PYTHON, Python, Server},
@@ -39,12 +39,16 @@ struct Rounds {
     python: Result<Vec<Sample>, String>,
 }
 
+mod beside;
+
 pub(crate) fn measure() -> Result<Vec<Row>> {
     let (agent, python) = (Agent::start()?, Python::start()?);
     let mut rows = Vec::new();
     for clients in CLIENTS {
+        progress::say(format!("  exec, {clients} clients"));
         rows.extend(rounds(&agent, &python, clients)?.rows());
     }
+    rows.extend(beside::measure(&agent)?);
     Ok(rows)
 }
 
@@ -58,20 +62,20 @@ fn rounds(agent: &Agent, python: &Python, clients: usize) -> Result<Rounds> {
         bare: Vec::new(),
         python: python.server().map(|_| Vec::new()),
     };
-    for _ in 0..ROUNDS {
-        rounds.ours.push(through(&ours, &body, clients, TIME)?);
-        rounds.bare.push(closed_loop(clients, TIME, bare)?);
+    for _ in 0..pace::rounds(ROUNDS) {
+        rounds.ours.push(through(&ours, &body, clients)?);
+        rounds.bare.push(closed_loop(clients, pace::time(TIME), bare)?);
         if let (Ok(server), Ok(samples)) = (python.server(), &mut rounds.python) {
-            samples.push(through(server, &body, clients, TIME)?);
+            samples.push(through(server, &body, clients)?);
         }
     }
     Ok(rounds)
 }
 
 /// One run: every client sends its next exec on its kept connection when the last is answered.
-fn through(server: &Server, body: &str, clients: usize, time: Duration) -> Result<Sample> {
+fn through(server: &Server, body: &str, clients: usize) -> Result<Sample> {
     let before = process::cpu(server.pid)?;
-    let load = closed_loop(clients, time, || client(server, body))?;
+    let load = closed_loop(clients, pace::time(TIME), || client(server, body))?;
     let spent = process::cpu(server.pid)?.saturating_sub(before);
     let cpu = spent.as_secs_f64() * 1e6 / load.count();
     Ok(Sample { load, cpu })

@@ -3,17 +3,24 @@
 //! speed is reported, not tested.
 //!
 //! `workspace-bench [SUBJECT…]` measures these subjects, or all of them; prints a table, and writes
-//! it to `target/bench` as Markdown and as JSON.
+//! it to `target/bench` as Markdown and as JSON. `workspace-bench docs` puts the last one into
+//! docs/performance.md.
 
+mod bounded;
 mod bulk;
+mod containers;
 mod contest;
+mod descriptors;
+mod docs;
 mod exec;
 mod floor;
 mod load;
 mod machine;
 mod memory;
+mod pace;
 mod policy;
 mod process;
+mod progress;
 mod proxy;
 mod report;
 mod row;
@@ -24,7 +31,7 @@ mod start;
 mod sync;
 mod transfer;
 
-use std::fs;
+use std::{fs, time::Instant};
 
 use anyhow::{Result, anyhow};
 use workspace_tests::binaries;
@@ -41,12 +48,13 @@ enum Subject {
     Memory,
     Sync,
     Policy,
+    Driver,
     Tunnels,
     Requests,
 }
 
 impl Subject {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Sizes,
         Self::Start,
         Self::Exec,
@@ -54,6 +62,7 @@ impl Subject {
         Self::Memory,
         Self::Sync,
         Self::Policy,
+        Self::Driver,
         Self::Tunnels,
         Self::Requests,
     ];
@@ -67,6 +76,7 @@ impl Subject {
             Self::Memory => "memory",
             Self::Sync => "sync",
             Self::Policy => "policy",
+            Self::Driver => "driver",
             Self::Tunnels => "tunnels",
             Self::Requests => "requests",
         }
@@ -88,32 +98,65 @@ impl Subject {
             Self::Memory => memory::measure(),
             Self::Sync => sync::measure(),
             Self::Policy => policy::measure(),
+            Self::Driver => proxy::driver(),
             Self::Tunnels => proxy::tunnels(),
             Self::Requests => proxy::requests(),
         }
     }
 }
 
-fn main() -> Result<()> {
-    let chosen =
-        std::env::args().skip(1).map(|name| Subject::parse(&name)).collect::<Result<Vec<_>>>()?;
-    let machine = Machine::look()?;
-    let mut rows = Vec::new();
-    for subject in Subject::ALL {
-        if chosen.is_empty() || chosen.contains(&subject) {
-            eprintln!("measuring {} …", subject.name());
-            rows.extend(subject.measure()?);
-        }
-    }
-    publish(&Report { machine, rows })
+/// What the program is asked for.
+enum Order {
+    /// These subjects, in the order of the report.
+    Measure(Vec<Subject>),
+    /// The last report into the documentation.
+    Document,
+    /// To be an origin of idle tunnels, for another of its kind.
+    Hold,
 }
 
-fn publish(report: &Report) -> Result<()> {
-    let directory = binaries::repository().join("target/bench");
+impl Order {
+    fn parse(arguments: &[String]) -> Result<Self> {
+        match arguments {
+            [one] if one == "docs" => Ok(Self::Document),
+            [one] if one == proxy::HOLD => Ok(Self::Hold),
+            [] => Ok(Self::Measure(Subject::ALL.into())),
+            names => {
+                let chosen = names.iter().map(|name| Subject::parse(name));
+                let chosen = chosen.collect::<Result<Vec<_>>>()?;
+                let ordered = Subject::ALL.into_iter().filter(|it| chosen.contains(it));
+                Ok(Self::Measure(ordered.collect()))
+            }
+        }
+    }
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match Order::parse(&arguments)? {
+        Order::Measure(subjects) => measure(&subjects),
+        Order::Document => docs::publish(),
+        Order::Hold => proxy::hold(),
+    }
+}
+
+fn measure(subjects: &[Subject]) -> Result<()> {
+    let (begun, machine) = (Instant::now(), Machine::look()?);
+    let mut rows = Vec::new();
+    for subject in subjects {
+        progress::say(format!("measuring {} …", subject.name()));
+        rows.extend(subject.measure()?);
+    }
+    let seconds = begun.elapsed().as_secs();
+    write(&Report { machine, rows, seconds, quick: pace::is_quick() })
+}
+
+fn write(report: &Report) -> Result<()> {
+    let file = binaries::repository().join(report::FILE);
     let table = report.markdown();
-    fs::create_dir_all(&directory)?;
-    fs::write(directory.join("report.md"), &table)?;
-    fs::write(directory.join("report.json"), serde_json::to_string_pretty(&report.json())?)?;
-    println!("{table}\nwritten to target/bench/report.md and report.json");
+    fs::create_dir_all(file.with_file_name(""))?;
+    fs::write(&file, &table)?;
+    fs::write(file.with_extension("json"), serde_json::to_string_pretty(&report.json())?)?;
+    println!("{table}\nwritten to {} and report.json", report::FILE);
     Ok(())
 }

@@ -5,12 +5,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use workspace_tests::agent::Agent;
+use workspace_tests::agent::{self, Agent};
 
 use crate::{
-    exec,
+    descriptors, exec,
     load::closed_loop,
+    pace,
     process::resident_kib,
+    progress,
     row::{Role, Row, Unit},
     series::Series,
     server::Server,
@@ -19,6 +21,10 @@ use crate::{
 const ROUNDS: usize = 3;
 const FEW: usize = 10;
 const MANY: usize = 1000;
+/// Or what the limit on descriptors permits: each takes two of the agent.
+const MOST: usize = 10_000;
+/// Enough for all of them.
+const LIMIT: &str = "10240";
 const TIME: Duration = Duration::from_secs(2);
 
 /// Idle commands, which end with this value: their agent is killed, and would leave them behind.
@@ -59,7 +65,15 @@ struct Round {
 }
 
 pub(crate) fn measure() -> Result<Vec<Row>> {
-    let rounds = (0..ROUNDS).map(|_| round()).collect::<Result<Vec<_>>>()?;
+    let rounds = (0..pace::rounds(ROUNDS)).map(|_| round()).collect::<Result<Vec<_>>>()?;
+    let mut rows = of_rounds(&rounds);
+    if !pace::is_quick() {
+        rows.extend(most()?);
+    }
+    Ok(rows)
+}
+
+fn of_rounds(rounds: &[Round]) -> Vec<Row> {
     let series = |of: &dyn Fn(&Round) -> f64| rounds.iter().map(of).collect::<Series>();
     let resident = |what: &str, index: usize| {
         let kib = series(&|round: &Round| round.resident[index] / 1024.0);
@@ -75,7 +89,7 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
     let crowded = series(&|round| round.exec[0]);
     let alone = series(&|round| round.exec[1]);
     let what = format!("agent: exec /bin/true, 1 client, p50, {MANY} idle processes");
-    Ok(vec![
+    vec![
         resident("10", 1),
         resident("1000", 2),
         Row::new("agent: memory of one idle process", Unit::KibiBytes, Ok(each)),
@@ -84,6 +98,26 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
             "none in the table",
             Ok(alone),
         ),
+    ]
+}
+
+/// The same once, with as many as there is room for.
+fn most() -> Result<Vec<Row>> {
+    let most = descriptors::room_for_pairs(MOST);
+    progress::say(format!("  {most} idle processes"));
+    let agent = agent::Setup::new()?.args(&["--max-processes", LIMIT]).start()?;
+    let mut crowd = Crowd::default();
+    let (none, alone) = (resident_kib(agent.daemon.pid())?, exec_beside(&agent)?);
+    crowd.grow(&agent, most)?;
+    let (many, crowded) = (resident_kib(agent.daemon.pid())?, exec_beside(&agent)?);
+    let single = |value: f64| Ok(Series::single(value));
+    let memory = format!("agent: memory (RSS) with {most} idle processes");
+    let memory = Row::new(memory, Unit::MebiBytes, single(many / 1024.0));
+    let exec = format!("agent: exec /bin/true, 1 client, p50, {most} idle processes");
+    let exec = Row::new(exec, Unit::Milliseconds, single(crowded));
+    Ok(vec![
+        memory.beside(Role::Floor, "none in the table", single(none / 1024.0)),
+        exec.beside(Role::Floor, "none in the table", single(alone)),
     ])
 }
 
@@ -102,5 +136,5 @@ fn round() -> Result<Round> {
 fn exec_beside(agent: &Agent) -> Result<f64> {
     let body = json!({ "argv": ["/bin/true"], "cwd": agent.root() }).to_string();
     let server = Server::of_agent(agent);
-    Ok(closed_loop(1, TIME, || exec::client(&server, &body))?.percentile(50))
+    Ok(closed_loop(1, pace::time(TIME), || exec::client(&server, &body))?.percentile(50))
 }

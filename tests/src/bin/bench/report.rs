@@ -7,6 +7,11 @@ use crate::{
     row::{Measured, Role, Row, Target, Verdict},
 };
 
+/// The readable report, in the repository.
+pub(crate) const FILE: &str = "target/bench/report.md";
+/// What is said of a run that measured nothing well.
+pub(crate) const QUICK: &str = "A quick run: the figures mean nothing.";
+
 const HEADINGS: [&str; 7] = ["what", "ours", "peer", "floor", "ratio", "target", "met"];
 
 /// Everything that was measured, and where.
@@ -14,6 +19,10 @@ const HEADINGS: [&str; 7] = ["what", "ours", "peer", "floor", "ratio", "target",
 pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) rows: Vec<Row>,
+    /// Seconds that the whole run took.
+    pub(crate) seconds: u64,
+    /// Whether it was a quick one.
+    pub(crate) quick: bool,
 }
 
 impl Report {
@@ -28,12 +37,16 @@ impl Report {
         });
         let mut lines: Vec<String> = lines.iter().map(|cells| line(cells, widths)).collect();
         lines.insert(1, line(&widths.map(|width| "-".repeat(width)), widths));
-        format!("{}\n\n{}\n", self.machine, lines.join("\n"))
+        let took = format!("The run took {} min {} s.", self.seconds / 60, self.seconds % 60);
+        let quick = if self.quick { format!("\n{QUICK}") } else { String::new() };
+        format!("{}\n{took}{quick}\n\n{}\n", self.machine, lines.join("\n"))
     }
 
     pub(crate) fn json(&self) -> Value {
         let rows: Vec<Value> = self.rows.iter().map(row).collect();
-        json!({ "machine": self.machine.json(), "rows": rows })
+        json!({
+            "machine": self.machine.json(), "rows": rows, "seconds": self.seconds, "quick": self.quick,
+        })
     }
 }
 
@@ -60,6 +73,7 @@ fn row(row: &Row) -> Value {
         Target::AtMost(most) => json!({ "of": "ours", "at_most": most }),
         Target::RatioAtMost(most) => json!({ "of": "ratio", "at_most": most }),
         Target::RatioAtLeast(least) => json!({ "of": "ratio", "at_least": least }),
+        Target::RatioWithin(part) => json!({ "of": "ratio", "differs_by_at_most": part }),
     });
     let met = match row.verdict() {
         Verdict::Met => Some(true),

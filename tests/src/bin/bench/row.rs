@@ -72,6 +72,8 @@ pub(crate) enum Target {
     RatioAtMost(f64),
     /// Ours over the other.
     RatioAtLeast(f64),
+    /// Ours differs from the other by such a part of it, at most.
+    RatioWithin(f64),
 }
 
 /// What came of a target.
@@ -125,6 +127,7 @@ impl Row {
             Target::AtMost(most) => self.ours.as_ref().ok().map(|ours| ours.median() <= most),
             Target::RatioAtMost(most) => ratio.map(|ratio| ratio <= most),
             Target::RatioAtLeast(least) => ratio.map(|ratio| ratio >= least),
+            Target::RatioWithin(part) => ratio.map(|ratio| (ratio - 1.0).abs() <= part),
         };
         match held {
             Some(true) => Verdict::Met,
@@ -150,6 +153,7 @@ impl Row {
             Target::AtMost(most) => format!("<= {} {}", most, self.unit.name()),
             Target::RatioAtMost(most) => format!("<= {most} x"),
             Target::RatioAtLeast(least) => format!(">= {least} x"),
+            Target::RatioWithin(part) => format!("within {} %", part * 100.0),
         });
         let met = match self.verdict() {
             Verdict::Met => "met",
@@ -188,6 +192,8 @@ mod tests {
             (row(2.6, two(), Target::RatioAtMost(1.25)), Verdict::Missed),
             (row(1.7, two(), Target::RatioAtLeast(0.85)), Verdict::Met),
             (row(1.6, two(), Target::RatioAtLeast(0.85)), Verdict::Missed),
+            (row(1.9, two(), Target::RatioWithin(0.1)), Verdict::Met),
+            (row(2.3, two(), Target::RatioWithin(0.1)), Verdict::Missed),
             (row(1.6, absent(), Target::RatioAtLeast(0.85)), Verdict::NotMeasured),
             (row(1.6, nothing(), Target::RatioAtMost(1.25)), Verdict::NotMeasured),
             (row(1.6, absent(), Target::AtMost(1.6)), Verdict::Met),

@@ -15,6 +15,7 @@ use workspace_tests::{
 };
 
 use crate::{
+    pace,
     process::resident_kib,
     row::{Row, Target, Unit},
     series::{Series, milliseconds},
@@ -27,7 +28,7 @@ type Start = (f64, f64);
 
 pub(crate) fn measure() -> Result<Vec<Row>> {
     let (mut agents, mut proxies) = (Vec::new(), Vec::new());
-    for _ in 0..STARTS {
+    for _ in 0..pace::rounds(STARTS) {
         agents.push(start_agent()?);
         proxies.push(start_proxy()?);
     }

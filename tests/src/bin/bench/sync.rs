@@ -21,8 +21,10 @@ use crate::row::Row;
 
 /// The file system in memory of most machines.
 const IN_MEMORY: &str = "/dev/shm";
-/// What a run takes of it.
-const ROOM: u64 = 8 << 30;
+/// What a run takes of it, but for the largest file.
+const ROOM: u64 = 6 << 30;
+/// What is left free.
+const SPARE: u64 = 1 << 30;
 
 pub(crate) fn measure() -> Result<Vec<Row>> {
     let world = World::new()?;
@@ -42,9 +44,16 @@ struct World {
 
 impl World {
     fn new() -> Result<Self> {
-        let place = place();
+        Self::with_room(ROOM)?.map_err(anyhow::Error::msg)
+    }
+
+    /// With room for so many bytes, or why there is none.
+    fn with_room(room: u64) -> Result<Result<Self, String>> {
+        let Some(place) = place(room)? else {
+            return Ok(Err(format!("no room for {} GiB in memory or on the disk", room >> 30)));
+        };
         let agent = Setup::new_in(&place)?.start()?;
-        Ok(Self { agent, local: tempfile::tempdir_in(place)? })
+        Ok(Ok(Self { agent, local: tempfile::tempdir_in(place)? }))
     }
 
     fn push(&self, source: &Path, remote: &str) -> Result<()> {
@@ -62,10 +71,23 @@ impl World {
     }
 }
 
-/// Where everything is.
-fn place() -> PathBuf {
-    let free = rustix::fs::statvfs(IN_MEMORY).map_or(0, |at| at.f_bavail * at.f_frsize);
-    if free >= ROOM { IN_MEMORY.into() } else { std::env::temp_dir() }
+/// Where there is room for so many bytes and a little more: in memory, or else on the disk.
+fn place(room: u64) -> Result<Option<PathBuf>> {
+    let wanted = room + SPARE;
+    let free = |at: &Path| rustix::fs::statvfs(at).map_or(0, |at| at.f_bavail * at.f_frsize);
+    let (in_memory, on_disk) = (PathBuf::from(IN_MEMORY), std::env::temp_dir());
+    if free(&in_memory).min(available_memory()?) >= wanted {
+        return Ok(Some(in_memory));
+    }
+    Ok((free(&on_disk) >= wanted).then_some(on_disk))
+}
+
+/// Bytes that programs may still take (proc_meminfo(5)): a file system in memory promises more.
+fn available_memory() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()).context("no MemAvailable")?;
+    Ok(kib.parse::<u64>()? * 1024)
 }
 
 fn text(path: &Path) -> Result<&str> {

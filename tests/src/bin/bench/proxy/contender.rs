@@ -3,26 +3,44 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 use workspace_tests::{
     hello::Hello,
     proxy::{Proxy, Setup},
 };
 
 use super::{
-    HAPROXY, NGINX, NO_PROXY, origin,
+    NO_PROXY, origin,
     peers::{self, Ended},
 };
-use crate::{process, row::Role};
+use crate::{bounded, process, progress, row::Role};
 
 /// Ours, in messages; it comes first.
 pub(super) const OURS: &str = "ours";
 const CHECKED: &str = "checked.test";
 const RAW: &str = "raw.test";
+/// Where rules lead: tunnels to such a host are refused.
+const API: &str = "api.test";
 /// More than any load here opens.
 const PLENTY: &str = "20000";
 /// The header that routes add.
-const CREDENTIAL: &str = "Bearer credential-of-the-benchmark";
+pub(super) const CREDENTIAL: &str = "Bearer credential";
+
+/// What ours knows besides the way to the origin.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    /// Rules, of which the last is asked for.
+    pub(super) rules: usize,
+    /// Patterns of hosts that are allowed.
+    pub(super) patterns: usize,
+}
+
+impl Default for Known {
+    /// About what a workspace has.
+    fn default() -> Self {
+        Self { rules: 10, patterns: 10 }
+    }
+}
 
 /// How the origin is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +70,8 @@ pub(crate) struct Running {
     pub(crate) opaque: Option<String>,
     /// The ordinary request.
     pub(crate) request: Vec<u8>,
+    /// Whether a connection stays open for the next request.
+    pub(crate) keeps: bool,
     process: Option<Process>,
 }
 
@@ -63,10 +83,10 @@ enum Process {
 
 impl Running {
     /// At this address, asked in origin-form.
-    pub(super) fn plain(address: SocketAddr, peer: Option<Ended>) -> Self {
+    pub(crate) fn plain(address: SocketAddr, peer: Option<Ended>) -> Self {
         let request = request("/small", RAW);
         let process = peer.map(Process::Peer);
-        Self { address, checked: None, opaque: None, request, process }
+        Self { address, checked: None, opaque: None, request, keeps: true, process }
     }
 
     /// A forward proxy that is told where to go.
@@ -79,6 +99,11 @@ impl Running {
             running.request = request(&format!("http://{origin}/small"), &origin.to_string());
         }
         running
+    }
+
+    /// One that closes the connection behind every answer that it has read.
+    pub(super) fn closing(self) -> Self {
+        Self { keeps: false, ..self }
     }
 
     /// Time on the processor so far, of the proxy and its workers.
@@ -106,36 +131,28 @@ impl Running {
 
 impl Contender {
     /// All that can go this way, ours first.
-    pub(crate) fn all(way: Way, origin: SocketAddr) -> Result<Vec<Self>> {
-        let ours = Self { name: OURS, role: Role::Peer, running: Ok(ours(&way, origin)?) };
-        let mut all = vec![ours];
+    pub(super) fn all(way: &Way, origin: SocketAddr) -> Result<Vec<Self>> {
+        let running = Ok(ours(way, origin, Known::default())?);
+        let mut all = vec![Self { name: OURS, role: Role::Peer, running }];
         if !matches!(way, Way::SecureRoute(_)) {
             let running = Ok(Running::plain(origin, None));
             all.push(Self { name: NO_PROXY, role: Role::Floor, running });
         }
-        let peers: &[(&'static str, peers::Start)] = match way {
-            Way::Tunnel => &[
-                (HAPROXY, peers::haproxy),
-                ("squid", peers::squid),
-                ("tinyproxy", peers::tinyproxy),
-                ("mitmproxy", peers::mitmproxy),
-            ],
-            Way::Forward => &[
-                (NGINX, peers::nginx_reverse),
-                ("squid", peers::squid),
-                ("tinyproxy", peers::tinyproxy),
-                ("mitmproxy", peers::mitmproxy),
-            ],
-            Way::Route => &[(NGINX, peers::nginx_reverse), ("mitmproxy", peers::mitmproxy)],
-            Way::SecureRoute(_) => &[(NGINX, peers::nginx_reverse)],
-        };
-        for (name, start) in peers {
-            // A peer that does not start is no reason to measure nothing.
-            let running =
-                start(&way, origin).unwrap_or_else(|_error| Err("did not start".to_owned()));
-            all.push(Self { name, role: Role::Peer, running });
-        }
+        let peers = peers::of(way).iter();
+        all.extend(peers.map(|(name, start)| Self::start(name, *start, way, origin)));
         Ok(all)
+    }
+
+    /// A peer. One that does not start is no reason to measure nothing.
+    pub(super) fn start(
+        name: &'static str,
+        start: peers::Start,
+        way: &Way,
+        origin: SocketAddr,
+    ) -> Self {
+        progress::say(format!("  starting {name}"));
+        let running = start(way, origin).unwrap_or_else(|error| Err(bounded::reason(&error)));
+        Self { name, role: Role::Peer, running }
     }
 }
 
@@ -150,27 +167,28 @@ fn request(target: &str, host: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-fn ours(way: &Way, origin: SocketAddr) -> Result<Running> {
+/// Ours.
+pub(super) fn ours(way: &Way, origin: SocketAddr, known: Known) -> Result<Running> {
     let port = origin.port();
     let mut setup = Setup::new()?
+        .policy(|policy| policy["egress"]["allow"] = patterns(known.patterns))
         .allow_local(CHECKED, port)
         .allow_raw(RAW, port)
+        .local_host(API, port)
         .local_host(origin::SECURE_HOST, port)
         .args(&["--max-connections", PLENTY, "--max-tunnels", PLENTY, "--allow-plain-http-rules"]);
-    let mut base = format!("http://{RAW}:{port}");
+    let mut base = format!("http://{API}:{port}");
     if let Way::SecureRoute(authority) = way {
         setup = setup.args(&["--upstream-ca", &authority.to_string_lossy()]);
         base = format!("https://{}:{port}", origin::SECURE_HOST);
     }
     let proxy = setup.start()?;
-    let rule =
-        json!({ "api": { "real_base_url": base, "headers": { "Authorization": CREDENTIAL } } });
-    proxy.admin.json("PUT", "/rules", &rule)?;
+    proxy.admin.json("PUT", "/rules", &rules(known.rules, &base))?;
     let raw = format!("{RAW}:{port}");
     let request = match way {
         Way::Tunnel => request("/small", RAW),
         Way::Forward => request(&format!("http://{raw}/small"), &raw),
-        Way::Route | Way::SecureRoute(_) => request("/mcp/api/small", "127.0.0.1"),
+        Way::Route | Way::SecureRoute(_) => request(&route(known), "127.0.0.1"),
     };
     let tunnel = |name: &str| (*way == Way::Tunnel).then(|| format!("{name}:{port}"));
     Ok(Running {
@@ -178,6 +196,21 @@ fn ours(way: &Way, origin: SocketAddr) -> Result<Running> {
         checked: tunnel(CHECKED),
         opaque: tunnel(RAW),
         request,
+        keeps: true,
         process: Some(Process::Ours(Box::new(proxy))),
     })
+}
+
+/// The path of the ordinary answer on the last route.
+pub(super) fn route(known: Known) -> String {
+    format!("/mcp/r{}/small", known.rules - 1)
+}
+
+fn patterns(many: usize) -> Value {
+    (0..many).map(|number| json!({ "host": format!("*.h{number}.test"), "ports": [443] })).collect()
+}
+
+fn rules(many: usize, base: &str) -> Value {
+    let rule = json!({ "real_base_url": base, "headers": { "Authorization": CREDENTIAL } });
+    (0..many).map(|number| (format!("r{number}"), rule.clone())).collect()
 }

@@ -1,85 +1,117 @@
-//! The memory of tunnels that stand and are silent, by thousands.
+//! The memory of tunnels that stand and are silent, by thousands; and whether a request beside them
+//! takes longer.
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener},
-    thread,
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use anyhow::{Context, Result, ensure};
 
 use super::{
-    contender::{self, Contender, Running, Way},
+    TIME,
+    contender::{self, Contender, Known, Running, Way},
+    holder::Holder,
+    peers,
     wire::Wire,
 };
 use crate::{
+    bounded, descriptors,
+    load::closed_loop,
+    pace, progress,
     row::{Measured, Role, Row, Target, Unit},
     series::Series,
 };
 
-const TUNNELS: usize = 7_800;
-const DESCRIPTORS: u64 = 65_536;
+const FEW: usize = 10;
+const SOME: usize = 1_000;
+/// Or what the limit on descriptors permits: each takes two of a proxy.
+const MANY: usize = 10_000;
+/// For all tunnels of one contender.
+const LIMIT: Duration = Duration::from_secs(60);
 
-/// KiB of resident memory that each of `tunnels` idle ones takes.
-pub(crate) fn measure(tunnels: usize) -> Result<Vec<Row>> {
-    let what = format!("proxy: memory (RSS) of one of {tunnels} idle tunnels");
-    let origin = hold(tunnels)?;
-    let contenders = Contender::all(Way::Tunnel, origin)?;
-    let measured = |it: &Contender| -> Measured {
-        let each = each(it.running.as_ref().map_err(String::clone)?, tunnels);
-        each.map(Series::single).map_err(|error| format!("failed: {error:#}"))
-    };
-    let (ours, peers) = contenders.split_first().context("nobody to measure")?;
-    let row = Row::new(what, Unit::KibiBytes, measured(ours)).target(Target::AtMost(5.0));
-    let peers = peers.iter().filter(|peer| peer.role == Role::Peer);
-    // mitmproxy takes minutes for as many.
-    let peers = peers.filter(|peer| peer.name != "mitmproxy");
-    Ok(peers.map(|peer| row.clone().beside(Role::Peer, peer.name, measured(peer))).collect())
+/// KiB of resident memory that each of many idle ones takes, and how that and a request beside them
+/// grow from few to many.
+pub(crate) fn measure() -> Result<Vec<Row>> {
+    let most = descriptors::room_for_pairs(if pace::is_quick() { SOME + 1 } else { MANY });
+    let what = format!("proxy: memory (RSS) of one of {most} idle tunnels");
+    let ours = ours(most)?;
+    let each = (ours[2].resident - ours[0].resident) / (most - FEW) as f64;
+    let each = Row::new(what, Unit::KibiBytes, Ok(Series::single(each)));
+    let each = each.target(Target::AtMost(5.0));
+    let mut rows = Vec::new();
+    for (name, start) in peers::of(&Way::Tunnel) {
+        progress::say(format!("  {most} idle tunnels of {name}"));
+        rows.push(each.clone().beside(Role::Peer, name, of_peer(name, *start, most)));
+    }
+    rows.extend(growth(&ours));
+    Ok(rows)
 }
 
-fn each(running: &Running, tunnels: usize) -> Result<f64> {
-    let before = running.resident_kib()?;
-    let hello = contender::hello();
+/// Ours with so many idle tunnels.
+struct Crowded {
+    tunnels: usize,
+    /// KiB.
+    resident: f64,
+    /// Milliseconds of a request through one more, in the middle.
+    request: f64,
+}
+
+fn ours(most: usize) -> Result<Vec<Crowded>> {
+    progress::say(format!("  {most} idle tunnels of ours"));
+    let holder = Holder::start()?;
+    let running = contender::ours(&Way::Tunnel, holder.address, Known::default())?;
     let mut open = Vec::new();
-    for number in 0..tunnels {
+    let at = |tunnels: usize| {
+        grow(&running, &mut open, tunnels)?;
+        let request = closed_loop(1, pace::time(TIME), || super::request(&running))?.percentile(50);
+        Ok(Crowded { tunnels, resident: running.resident_kib()?, request })
+    };
+    [FEW, SOME, most].into_iter().map(at).collect()
+}
+
+fn growth(ours: &[Crowded]) -> Vec<Row> {
+    let Some((few, more)) = ours.split_first() else { return Vec::new() };
+    let single = |figure: f64| -> Measured { Ok(Series::single(figure)) };
+    let row = |crowded: &Crowded| {
+        let what = format!("{} idle tunnels", crowded.tunnels);
+        let memory = format!("proxy: memory (RSS) with {what}");
+        let memory = Row::new(memory, Unit::MebiBytes, single(crowded.resident / 1024.0));
+        let request = format!("proxy: request through a tunnel, 1 client, p50, beside {what}");
+        let request = Row::new(request, Unit::Milliseconds, single(crowded.request));
+        [
+            memory.beside(Role::Floor, "with 10", single(few.resident / 1024.0)),
+            request.beside(Role::Floor, "with 10", single(few.request)),
+        ]
+    };
+    more.iter().flat_map(row).collect()
+}
+
+/// A peer has an origin of its own, so that nothing of the one before it is held.
+fn of_peer(name: &'static str, start: peers::Start, tunnels: usize) -> Measured {
+    let measured = || -> Result<Measured> {
+        let holder = Holder::start()?;
+        let peer = Contender::start(name, start, &Way::Tunnel, holder.address);
+        let running = match &peer.running {
+            Ok(running) => running,
+            Err(reason) => return Ok(Err(reason.clone())),
+        };
+        let mut open = Vec::new();
+        grow(running, &mut open, FEW)?;
+        let before = running.resident_kib()?;
+        grow(running, &mut open, tunnels)?;
+        let each = (running.resident_kib()? - before) / (tunnels - FEW) as f64;
+        Ok(Ok(Series::single(each)))
+    };
+    measured().unwrap_or_else(|error| Err(bounded::reason(&error)))
+}
+
+/// Opens tunnels, one after the other, until there are so many.
+fn grow(running: &Running, open: &mut Vec<std::net::TcpStream>, to: usize) -> Result<()> {
+    let (hello, begun) = (contender::hello(), Instant::now());
+    for number in open.len()..to {
+        ensure!(begun.elapsed() < LIMIT, "{number} tunnels stood after {LIMIT:?}");
         let mut wire = Wire::tunnel(running.address, running.checked.as_deref())
             .with_context(|| format!("tunnel {number}"))?;
         wire.greet(&hello).with_context(|| format!("tunnel {number}"))?;
         open.push(wire.idle());
     }
-    Ok((running.resident_kib()? - before) / tunnels as f64)
-}
-
-/// An origin without a thread for each connection: it greets once and keeps them all.
-fn hold(tunnels: usize) -> Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    thread::spawn(move || {
-        let mut held = Vec::new();
-        for mut stream in listener.incoming().flatten() {
-            if held.len() == tunnels {
-                // One contender is done, and its ends are closed.
-                held.clear();
-            }
-            let mut buffer = [0; 1024];
-            if stream.read(&mut buffer).is_ok_and(|read| read > 0) && stream.write_all(b"!").is_ok()
-            {
-                held.push(stream);
-            }
-        }
-    });
-    Ok(address)
-}
-
-/// Raises the limit on descriptors, which the contenders inherit, as far as it goes, and says for how
-/// many tunnels it is enough: each takes two, and half of one more for the pipes of HAProxy.
-pub(crate) fn raise_limit() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(DESCRIPTORS).min(DESCRIPTORS);
-    // As many as there were before are enough for everything else.
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(most), ..limit });
-    let there = if raised.is_ok() { Some(most) } else { limit.current };
-    let there = there.and_then(|there| usize::try_from(there).ok()).unwrap_or(0);
-    (there.saturating_sub(500) * 2 / 5).min(TUNNELS)
+    Ok(())
 }

@@ -12,9 +12,9 @@ use workspace_tests::{ca::Ca, origin::tcp_server, process::free_address, tools::
 use super::peers::{self, Ended};
 
 /// Bytes of an ordinary answer.
-const SMALL: usize = 1024;
+pub(super) const SMALL: usize = 1024;
 /// Bytes of a download.
-pub(crate) const BULK: usize = 1 << 30;
+const BULK: usize = 1 << 30;
 /// What asks for a download.
 pub(crate) const BULK_REQUEST: &[u8] = b"GET /bulk HTTP/1.1\r\nHost: raw.test\r\n\r\n";
 /// The name in the certificate.
@@ -22,9 +22,18 @@ pub(crate) const SECURE_HOST: &str = "secure.test";
 
 /// Starts the plain one: it answers requests in HTTP and greets whoever begins with anything else.
 pub(crate) fn start() -> Result<SocketAddr> {
-    let small = answer(SMALL, SMALL);
-    let bulk = (answer(BULK, 0), vec![b'b'; 256 << 10]);
+    let (small, bulk) = (small(), bulk());
     tcp_server(move |stream| serve(stream, &small, &bulk))
+}
+
+/// The ordinary answer.
+pub(super) fn small() -> Vec<u8> {
+    answer(SMALL, SMALL)
+}
+
+/// The head of a download, and a piece of its body.
+pub(super) fn bulk() -> (Vec<u8>, Vec<u8>) {
+    (answer(BULK, 0), vec![b'b'; 256 << 10])
 }
 
 fn answer(length: usize, body: usize) -> Vec<u8> {
@@ -33,7 +42,12 @@ fn answer(length: usize, body: usize) -> Vec<u8> {
     [head.into_bytes(), vec![b'a'; body]].concat()
 }
 
-fn serve(mut stream: TcpStream, small: &[u8], bulk: &(Vec<u8>, Vec<u8>)) -> io::Result<()> {
+/// Answers on one connection, as long as it lasts.
+pub(super) fn serve(
+    mut stream: TcpStream,
+    small: &[u8],
+    bulk: &(Vec<u8>, Vec<u8>),
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (mut buffer, mut filled) = ([0; 8192], 0);
     loop {

@@ -1,11 +1,9 @@
 //! The peers from packages, each set up for one way to one origin and without a log.
 
+mod envoy;
+
 use std::{
-    fs,
-    net::SocketAddr,
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
-    process::{Command, Stdio},
+    env, fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, process::Command,
 };
 
 use anyhow::Result;
@@ -17,12 +15,43 @@ use workspace_tests::{
 };
 
 use super::{
-    contender::{Running, Way},
+    ENVOY, HAPROXY, MITMPROXY, NGINX,
+    contender::{CREDENTIAL, Running, Way},
     origin::SECURE_HOST,
 };
 
+/// What 20,000 descriptors are enough for.
+const HAPROXY_CONNECTIONS: usize = 9_700;
+
 /// Starts a peer, or says why there is none.
-pub(crate) type Start = fn(&Way, SocketAddr) -> Result<Result<Running, String>>;
+pub(super) type Start = fn(&Way, SocketAddr) -> Result<Result<Running, String>>;
+
+/// Those that can go this way.
+pub(super) fn of(way: &Way) -> &'static [(&'static str, Start)] {
+    match way {
+        Way::Tunnel => &[
+            (HAPROXY, haproxy),
+            (ENVOY, envoy::start),
+            ("squid", squid),
+            ("tinyproxy", tinyproxy),
+            (MITMPROXY, mitmproxy),
+        ],
+        Way::Forward => &[
+            (NGINX, nginx_reverse),
+            (ENVOY, envoy::start),
+            ("squid", squid),
+            ("tinyproxy", tinyproxy),
+            (MITMPROXY, mitmproxy),
+        ],
+        Way::Route => &[
+            (NGINX, nginx_reverse),
+            (HAPROXY, haproxy),
+            (ENVOY, envoy::start),
+            (MITMPROXY, mitmproxy),
+        ],
+        Way::SecureRoute(_) => &[(NGINX, nginx_reverse)],
+    }
+}
 
 /// A peer that is told to stop and waited for, so that it takes its workers with it.
 #[derive(Debug)]
@@ -46,38 +75,51 @@ impl Drop for Ended {
     }
 }
 
-pub(crate) fn haproxy(_way: &Way, origin: SocketAddr) -> Result<Result<Running, String>> {
+/// Tunnels are plain TCP to it. Pipes are few, so that their descriptors are left for tunnels.
+fn haproxy(way: &Way, origin: SocketAddr) -> Result<Result<Running, String>> {
     let address = free_address()?;
+    let mode = if *way == Way::Tunnel {
+        "mode tcp\n  option splice-auto".to_owned()
+    } else {
+        format!(
+            "mode http\n  http-reuse always\n  http-request set-header Authorization '{CREDENTIAL}'"
+        )
+    };
     let text = format!(
-        "global\n  maxconn 7900\ndefaults\n  mode tcp\n  option splice-auto\n  timeout connect 5s\n  \
-         timeout client 1h\n  timeout server 1h\nlisten all\n  bind {address}\n  server one {origin}\n"
+        "global\n  maxconn {HAPROXY_CONNECTIONS}\n  maxpipes 64\ndefaults\n  timeout connect 5s\n  \
+         timeout client 1h\n  timeout server 1h\nlisten all\n  bind {address}\n  {mode}\n  \
+         server one {origin}\n"
     );
     let peer = start(address, "haproxy", &text, |file| vec!["-db".into(), "-f".into(), file]);
     Ok(peer?.map(|peer| Running::plain(address, Some(peer))))
 }
 
-pub(crate) fn squid(way: &Way, origin: SocketAddr) -> Result<Result<Running, String>> {
+fn squid(way: &Way, origin: SocketAddr) -> Result<Result<Running, String>> {
     let address = free_address()?;
     let text = format!(
         "http_port {address}\nhttp_access allow all\ncache deny all\naccess_log none\n\
          cache_log /dev/null\npid_filename none\npinger_enable off\nnetdb_filename none\n\
-         cache_mem 8 MB\nmax_filedescriptors 40000\nshutdown_lifetime 0 seconds\nvia off\n"
+         cache_mem 8 MB\nmax_filedescriptors 20000\nshutdown_lifetime 0 seconds\nvia off\n"
     );
     let peer = start(address, "squid", &text, |file| vec!["-N".into(), "-f".into(), file]);
     Ok(peer?.map(|peer| Running::forward(address, peer, way, origin)))
 }
 
-pub(crate) fn tinyproxy(way: &Way, origin: SocketAddr) -> Result<Result<Running, String>> {
+fn tinyproxy(way: &Way, origin: SocketAddr) -> Result<Result<Running, String>> {
     let address = free_address()?;
     let (ip, port) = (address.ip(), address.port());
     let text = format!(
         "Port {port}\nListen {ip}\nMaxClients 15000\nTimeout 600\nLogLevel Critical\nAllow {ip}\n"
     );
     let peer = start(address, "tinyproxy", &text, |file| vec!["-d".into(), "-c".into(), file]);
-    Ok(peer?.map(|peer| Running::forward(address, peer, way, origin)))
+    let running = |peer| Running::forward(address, peer, way, origin);
+    Ok(peer?.map(|peer| match way {
+        Way::Tunnel => running(peer),
+        Way::Forward | Way::Route | Way::SecureRoute(_) => running(peer).closing(),
+    }))
 }
 
-pub(crate) fn mitmproxy(way: &Way, origin: SocketAddr) -> Result<Result<Running, String>> {
+fn mitmproxy(way: &Way, origin: SocketAddr) -> Result<Result<Running, String>> {
     let address = free_address()?;
     let (ip, port) = (address.ip().to_string(), address.port().to_string());
     let more = match way {
@@ -85,7 +127,7 @@ pub(crate) fn mitmproxy(way: &Way, origin: SocketAddr) -> Result<Result<Running,
         Way::Tunnel => vec!["--ignore-hosts".to_owned(), ".*".to_owned()],
         Way::Forward => Vec::new(),
         Way::Route | Way::SecureRoute(_) => {
-            let header = "/~q/authorization/Bearer credential".to_owned();
+            let header = format!("/~q/authorization/{CREDENTIAL}");
             vec![
                 "--mode".to_owned(),
                 format!("reverse:http://{origin}"),
@@ -105,7 +147,7 @@ pub(crate) fn mitmproxy(way: &Way, origin: SocketAddr) -> Result<Result<Running,
 }
 
 /// Reverse, with a header added.
-pub(crate) fn nginx_reverse(way: &Way, origin: SocketAddr) -> Result<Result<Running, String>> {
+fn nginx_reverse(way: &Way, origin: SocketAddr) -> Result<Result<Running, String>> {
     if !is_installed("nginx") {
         return Ok(Err("not installed".to_owned()));
     }
@@ -123,7 +165,7 @@ pub(crate) fn nginx_reverse(way: &Way, origin: SocketAddr) -> Result<Result<Runn
         format!("upstream one {{ server {origin}; keepalive 64; keepalive_requests 100000000; }}");
     let server = format!(
         "listen {address}; location / {{ proxy_pass {scheme}://one; proxy_http_version 1.1; {trust}
-         proxy_set_header Connection ''; proxy_set_header Authorization 'Bearer credential'; }}"
+         proxy_set_header Connection ''; proxy_set_header Authorization '{CREDENTIAL}'; }}"
     );
     Ok(Ok(Running::plain(address, Some(nginx(address, &upstream, &server)?))))
 }
@@ -158,7 +200,8 @@ fn start(
     let directory = tempfile::tempdir()?;
     // Some give up root's rights first.
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777))?;
-    let file = directory.path().join("configuration");
+    // Envoy goes by the ending.
+    let file = directory.path().join("configuration.yaml");
     fs::write(&file, configuration)?;
     let mut command = Command::new(program);
     command.args(arguments(file.to_string_lossy().into_owned())).current_dir(directory.path());
@@ -167,9 +210,8 @@ fn start(
     Ok(Ok(Ended { daemon, _directory: directory }))
 }
 
-fn is_installed(program: &str) -> bool {
-    // They disagree about how to ask for a version; one that can be started at all is there.
-    let mut command = Command::new(program);
-    let quiet = command.arg("-v").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    quiet.status().is_ok()
+/// Whether it is on the `PATH`. Asking it for its version would be no way to know: `-v` starts mitmdump.
+pub(super) fn is_installed(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }

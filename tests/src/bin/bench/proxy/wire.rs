@@ -4,12 +4,15 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 
-/// One connection and what was read of it last.
+/// What has not answered by then never will.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One connection and what was read of it last. Nothing on it waits longer than [`PATIENCE`].
 #[derive(Debug)]
 pub(crate) struct Wire {
     stream: TcpStream,
@@ -19,10 +22,10 @@ pub(crate) struct Wire {
 impl Wire {
     /// Connects; with a target, asks for a tunnel to it.
     pub(crate) fn tunnel(address: SocketAddr, target: Option<&str>) -> Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_nodelay(true)?;
-        // Only what hangs takes as long.
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
         let mut wire = Self { stream, buffer: vec![0; 4096] };
         if let Some(target) = target {
             let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
@@ -50,6 +53,18 @@ impl Wire {
         Ok(())
     }
 
+    /// Sends a request and reads its answer until it is whole or the time is up: how many bytes came.
+    pub(crate) fn download(&mut self, request: &[u8], time: Duration) -> Result<usize> {
+        let end_of_time = Instant::now() + time;
+        self.stream.write_all(request)?;
+        let (mut read, end) = self.read_head()?;
+        let whole = end + self.content_length(end)?;
+        while read < whole && Instant::now() < end_of_time {
+            read += self.read_some(0, self.buffer.len())?;
+        }
+        Ok(read)
+    }
+
     /// Room for bulk: what a proxy costs, not the reader's system calls, is measured.
     pub(crate) fn for_bulk(mut self) -> Self {
         self.buffer.resize(256 << 10, 0);
@@ -63,8 +78,9 @@ impl Wire {
 
     /// Reads until the head is whole: how much was read, and where the head ends.
     fn read_head(&mut self) -> Result<(usize, usize)> {
-        let mut read = 0;
+        let (mut read, begun) = (0, Instant::now());
         loop {
+            ensure!(begun.elapsed() < PATIENCE, "no whole answer after {PATIENCE:?}");
             read += self.read_some(read, self.buffer.len())?;
             let end = self.buffer[..read].windows(4).position(|part| part == b"\r\n\r\n");
             if let Some(end) = end {

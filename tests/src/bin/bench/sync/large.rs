@@ -11,9 +11,10 @@ use anyhow::Result;
 
 use super::{
     World, making, text,
-    ways::{container, cp, docker_cp, hash, remove_in, rsync, rsync_is_there},
+    ways::{cp, hash, rsync, rsync_is_there},
 };
 use crate::{
+    containers,
     contest::{Contender, Round, contest, timed},
     row::{Role, Row},
 };
@@ -50,7 +51,7 @@ pub(super) fn write_dense(path: &Path, size: u64) -> Result<()> {
 }
 
 fn fresh(world: &World, source: &Path) -> Result<Vec<Row>> {
-    let (container, file) = (container(), source.join("file"));
+    let (container, file) = (containers::sleeping(), source.join("file"));
     let local = |way: &str, number: usize| world.local.path().join(format!("{way}{number}"));
     let copied = |number: usize| -> Result<f64> {
         let made = local("cp", number);
@@ -61,8 +62,8 @@ fn fresh(world: &World, source: &Path) -> Result<Vec<Row>> {
         let container = container.as_ref().map_err(String::clone)?;
         Ok(Box::new(|_| {
             let to = format!("{}:/tmp/large", container.id());
-            let time = timed(|| docker_cp(text(&file)?, &to))?;
-            remove_in(container, "/tmp/large")?;
+            let time = timed(|| containers::copy(text(&file)?, &to))?;
+            containers::remove(container, "/tmp/large")?;
             Ok(time)
         }))
     };

@@ -8,9 +8,10 @@ use workspace_tests::docker::Container;
 
 use super::{
     World, fill, making, text,
-    ways::{container, docker_cp, packed, remove_in, rsync, rsync_is_there, tar_pipe},
+    ways::{packed, rsync, rsync_is_there, tar_pipe},
 };
 use crate::{
+    containers,
     contest::{Contender, Round, contest, timed},
     row::{Role, Row},
 };
@@ -21,7 +22,7 @@ const FEW: usize = 10;
 pub(super) fn measure(world: &World, files: usize, rounds: usize) -> Result<Vec<Row>> {
     let source = world.local.path().join(format!("files{files}"));
     fill(&source, files)?;
-    let container = container();
+    let container = containers::sleeping();
     let mut rows = push(world, (&source, files), rounds, &container)?;
     rows.extend(pull(world, (&source, files), rounds, &container)?);
     Ok(rows)
@@ -58,8 +59,8 @@ fn push(
         by_docker(container, files, |container, number| {
             let made = format!("/tmp/in{number}");
             let to = format!("{}:{made}", container.id());
-            let time = timed(|| docker_cp(&format!("{}/.", text(source)?), &to))?;
-            remove_in(container, &made)?;
+            let time = timed(|| containers::copy(&format!("{}/.", text(source)?), &to))?;
+            containers::remove(container, &made)?;
             Ok(time)
         }),
     ];
@@ -78,20 +79,31 @@ fn pull(
     let (_, name) = world.remote("source", files);
     world.push(source, &name)?;
     if let Ok(container) = container {
-        docker_cp(&format!("{}/.", text(source)?), &format!("{}:/tmp/out{files}", container.id()))?;
+        containers::copy(
+            &format!("{}/.", text(source)?),
+            &format!("{}:/tmp/out{files}", container.id()),
+        )?;
     }
     let target = |way: &str, number: usize| world.local.path().join(format!("{way}{number}"));
     let ours = |number| {
         let made = target("ours", number);
         making(&made, || world.pull(&name, &made))
     };
+    let over_socket: Round<'_> = Box::new(|_| {
+        timed(|| {
+            let answer = world.agent.client.get(&format!("/v1/sync/pull?path={name}"))?;
+            ensure!(answer.status() == 200, "{}", answer.text());
+            Ok(())
+        })
+    });
     let others = vec![
+        Contender::new(Role::Floor, "the archive alone, over the socket", over_socket),
         tar(world, source, files),
         by_rsync(world, source),
         by_docker(container, files, |container, number| {
             let made = target("docker", number);
             let from = format!("{}:/tmp/out{files}/.", container.id());
-            making(&made, || docker_cp(&from, text(&made)?))
+            making(&made, || containers::copy(&from, text(&made)?))
         }),
     ];
     contest(&format!("agent: pull {files} files of 4 KiB"), rounds, ours, others)
@@ -102,7 +114,7 @@ fn tar<'a>(world: &'a World, source: &'a Path, files: usize) -> Contender<'a> {
         let made = world.local.path().join(format!("tar{number}"));
         making(&made, || tar_pipe(source, &made))
     });
-    let tar = Contender::new(Role::Peer, "tar | tar", round);
+    let tar = Contender::new(Role::Peer, "tar into tar", round);
     if files > FEW { tar.at_most(1.1) } else { tar }
 }
 

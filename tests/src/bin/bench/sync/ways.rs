@@ -7,17 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use workspace_tests::docker::{self, Container};
 
-/// Runs a program that has to succeed.
-pub(super) fn run(command: &mut Command) -> Result<()> {
-    let output = command.stdin(Stdio::null()).output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?}: {}: {said}", output.status);
-    Ok(())
-}
+use crate::bounded;
 
-/// `tar | tar`.
+/// `tar` into `tar`.
 pub(super) fn tar_pipe(source: &Path, target: &Path) -> Result<()> {
     std::fs::create_dir_all(target)?;
     let mut pack = Command::new("tar");
@@ -51,12 +44,12 @@ pub(super) fn rsync_is_there() -> Result<(), String> {
 pub(super) fn rsync(source: &Path, target: &Path) -> Result<()> {
     let mut from = source.as_os_str().to_owned();
     from.push("/");
-    run(Command::new("rsync").arg("--archive").arg(from).arg(target))
+    bounded::run(Command::new("rsync").arg("--archive").arg(from).arg(target)).map(drop)
 }
 
 /// `cp`, of one file.
 pub(super) fn cp(source: &Path, target: &Path) -> Result<()> {
-    run(Command::new("cp").arg(source).arg(target))
+    bounded::run(Command::new("cp").arg(source).arg(target)).map(drop)
 }
 
 /// Hashes a file.
@@ -65,24 +58,4 @@ pub(super) fn hash(path: &Path) -> Result<()> {
     hasher.update_reader(File::open(path)?)?;
     hasher.finalize();
     Ok(())
-}
-
-/// A container that sleeps, for `docker cp`; or why there is none.
-pub(super) fn container() -> Result<Container, String> {
-    if !docker::answers() {
-        return Err("no Docker daemon answers".to_owned());
-    }
-    docker::build_images()?;
-    let options = ["--network", "none", "--entrypoint", "sleep", docker::WORKSPACE_BASE, "3600"];
-    Container::run(&options).map_err(|error| format!("{error:#}"))
-}
-
-/// `docker cp`.
-pub(super) fn docker_cp(from: &str, to: &str) -> Result<()> {
-    docker::docker(&["cp", "--quiet", from, to]).map(drop)
-}
-
-/// Removes a directory of a container.
-pub(super) fn remove_in(container: &Container, path: &str) -> Result<()> {
-    docker::docker(&["exec", "--user", "0", container.id(), "rm", "-rf", path]).map(drop)
 }
