@@ -44,8 +44,9 @@ mod tests;
 /// # Errors
 /// When the agent cannot be reached, refuses, or the work fails on this side.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // One thread for the connection: what blocks has threads of its own, and to start more costs a
+    // short command a part of its time.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let code = runtime.block_on(dispatch(command));
     // A thread that waits for our standard input must not hold the end up.
     runtime.shutdown_background();

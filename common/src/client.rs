@@ -152,7 +152,7 @@ impl Client {
 
     async fn connect(&self) -> Result<http1::SendRequest<Body>, ClientError> {
         let connected = match &self.endpoint {
-            Endpoint::Unix(path) => connect_unix(path).await.map(Stream::Unix),
+            Endpoint::Unix(path) => connect_unix(path).await.map(Stream::unix_for_bulk),
             Endpoint::Http(authority) => TcpStream::connect(authority).await.map(Stream::tcp),
         };
         let stream = connected

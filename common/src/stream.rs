@@ -25,6 +25,16 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Wraps a Unix connection and gives it more room for what is sent: with the default, the two ends
+    /// wake each other for every few pages.
+    pub fn unix_for_bulk(stream: UnixStream) -> Self {
+        use rustix::net::sockopt::set_socket_send_buffer_size;
+        if let Err(error) = set_socket_send_buffer_size(&stream, SEND_BUFFER) {
+            tracing::debug!(%error, "cannot enlarge the send buffer of a connection");
+        }
+        Self::Unix(stream)
+    }
+
     /// Wraps a TCP connection and turns Nagle's algorithm off: every message here is latency-bound.
     pub fn tcp(stream: TcpStream) -> Self {
         if let Err(error) = stream.set_nodelay(true) {
@@ -61,6 +71,9 @@ fn notice_silent_loss(stream: &TcpStream) -> rustix::io::Result<()> {
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
+
+/// What is asked for as a send buffer; the kernel gives what `net.core.wmem_max` allows (socket(7)).
+const SEND_BUFFER: usize = 1024 * 1024;
 
 /// How long to wait before asking a full queue for a place again.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(5);

@@ -9,17 +9,23 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use workspace_tests::agent::{Agent, Setup};
+use workspace_tests::{
+    agent::{Agent, Setup},
+    http::Connection,
+};
 
 fn path(path: &Path) -> &str {
     path.to_str().expect("temporary paths are plain")
 }
 
-/// More files than are sent whole without asking, in a few directories.
+/// More files than are sent whole without asking.
+const MANY: u64 = 2100;
+
+/// So many, in a few directories.
 fn wide_tree(root: &Path) -> Result<()> {
-    for number in 0..400 {
+    for number in 0..MANY {
         let directory = root.join(format!("d{}", number % 9));
         fs::create_dir_all(&directory)?;
         fs::write(directory.join(format!("f{number}")), format!("{number}"))?;
@@ -41,18 +47,18 @@ fn counts(report: &Value) -> [u64; 4] {
 fn a_push_moves_what_differs_and_the_rest_keeps_its_inode() -> Result<()> {
     let (agent, local) = (Agent::start()?, tempfile::tempdir()?);
     wide_tree(local.path())?;
-    assert_eq!(counts(&report(&agent, "push", &[path(local.path()), "w"])?), [400, 0, 0, 0]);
+    assert_eq!(counts(&report(&agent, "push", &[path(local.path()), "w"])?), [MANY, 0, 0, 0]);
     let kept = agent.root().join("w/d0/f0");
     let inode = fs::metadata(&kept)?.ino();
-    assert_eq!(counts(&report(&agent, "push", &[path(local.path()), "w"])?), [0, 0, 400, 0]);
+    assert_eq!(counts(&report(&agent, "push", &[path(local.path()), "w"])?), [0, 0, MANY, 0]);
     fs::write(local.path().join("d1/f1"), "changed")?;
     fs::write(local.path().join("d1/new"), "new")?;
     fs::set_permissions(local.path().join("d2/f2"), fs::Permissions::from_mode(0o600))?;
-    assert_eq!(counts(&report(&agent, "push", &[path(local.path()), "w"])?), [2, 1, 398, 0]);
+    assert_eq!(counts(&report(&agent, "push", &[path(local.path()), "w"])?), [2, 1, MANY - 2, 0]);
     assert_eq!(fs::read_to_string(agent.root().join("w/d1/f1"))?, "changed");
     assert_eq!(fs::metadata(agent.root().join("w/d2/f2"))?.mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(&kept)?.ino(), inode);
-    assert_eq!(counts(&report(&agent, "push", &[path(local.path()), "w"])?), [0, 0, 401, 0]);
+    assert_eq!(counts(&report(&agent, "push", &[path(local.path()), "w"])?), [0, 0, MANY + 1, 0]);
     Ok(())
 }
 
@@ -74,7 +80,7 @@ fn a_pull_brings_what_differs_and_removes_what_is_gone_only_when_told() -> Resul
     let (agent, local) = (Agent::start()?, tempfile::tempdir()?);
     wide_tree(&agent.root())?;
     symlink("f0", agent.root().join("d0/link"))?;
-    assert_eq!(counts(&report(&agent, "pull", &[path(local.path())])?), [400, 0, 0, 0]);
+    assert_eq!(counts(&report(&agent, "pull", &[path(local.path())])?), [MANY, 0, 0, 0]);
     assert_eq!(counts(&report(&agent, "pull", &[path(local.path())])?), [0, 0, 0, 0]);
     fs::write(agent.root().join("d3/f3"), "changed")?;
     fs::remove_dir_all(agent.root().join("d4"))?;
@@ -86,6 +92,22 @@ fn a_pull_brings_what_differs_and_removes_what_is_gone_only_when_told() -> Resul
         [0, 0, 0, gone]
     );
     ensure!(!local.path().join("d4").exists(), "it was not removed");
+    Ok(())
+}
+
+#[test]
+fn an_answer_that_is_whole_before_its_request_waits_for_it() -> Result<()> {
+    let agent = Agent::start()?;
+    fs::write(agent.root().join("file"), "content")?;
+    let mut connection = Connection::open(agent.client.endpoint())?;
+    let head = "POST /v1/sync/pull HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    connection.send(format!("{head}e\r\n{{\"entries\":0}}\n\r\n").as_bytes())?;
+    assert_eq!(connection.read_head()?.status, 200);
+    let archive = connection.read_chunk()?.context("nothing came")?;
+    ensure!(archive.ends_with(&[0; 1024]), "the archive is not whole");
+    connection.send(b"0\r\n\r\nGET /health HTTP/1.1\r\nhost: a\r\n\r\n")?;
+    assert_eq!(connection.read_chunk()?, None);
+    assert_eq!(connection.read_response("GET")?.status(), 200);
     Ok(())
 }
 
@@ -269,7 +291,7 @@ fn trees_are_compressed_over_tcp_and_arrive_the_same() -> Result<()> {
         "/v1/sync/push?path=copy",
         &coded.body,
     )?;
-    assert_eq!((pushed.status(), &pushed.json()?["files"]), (200, &Value::from(401)));
+    assert_eq!((pushed.status(), &pushed.json()?["files"]), (200, &Value::from(MANY + 1)));
     Ok(())
 }
 

@@ -123,6 +123,25 @@ fn a_dry_run_says_what_would_be_spared() -> Result<()> {
 }
 
 #[test]
+fn one_with_a_base_says_it_too() -> Result<()> {
+    let (agent, dir) = (Setup::new()?.on_tcp().start()?, tempfile::tempdir()?);
+    let (local, base) = (dir.path().join("tree"), dir.path().join("base"));
+    fs::create_dir(&local)?;
+    fs::write(local.join("big"), noise(8, 3))?;
+    let arguments = [path(&local), "--base", path(&base)];
+    agent.run_cli("push", &arguments)?;
+    for (subcommand, changed) in [("push", local.join("big")), ("pull", agent.root().join("big"))] {
+        insert_in_front(&changed)?;
+        let plan = report(&agent, subcommand, &[&arguments[..], &["--dry-run"]].concat())?;
+        let spared = number(&plan["changes"][0], "spared");
+        ensure!(spared > 6 * MIB && spared <= 8 * MIB, "{subcommand}: {plan}");
+        let done = report(&agent, subcommand, &arguments)?;
+        ensure!(number(&done, "spared") == spared, "{plan} and then {done}");
+    }
+    Ok(())
+}
+
+#[test]
 fn what_has_little_in_common_is_sent_whole() -> Result<()> {
     let (agent, local) = (Setup::new()?.on_tcp().start()?, tempfile::tempdir()?);
     let here = local.path().join("big");

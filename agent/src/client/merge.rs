@@ -30,7 +30,7 @@ use crate::{
     },
 };
 pub(super) use base::Base;
-pub(super) use outcome::{Outcome, agreed, files_in_common, print_plan};
+pub(super) use outcome::{Outcome, agreed, files_in_common, planned, print_plan};
 
 /// Exit code: both sides have changed the same things, and these were left alone.
 pub const EXIT_CONFLICT: u8 = 4;

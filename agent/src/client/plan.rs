@@ -40,27 +40,32 @@ pub(super) fn print(
 ) -> io::Result<ExitCode> {
     let shown = plan.changes.iter().filter(|c| deletes || !matches!(c, Change::Remove(_)));
     let mut output = io::stdout().lock();
-    let of = |change: &Change| spared.get(&change.entry().path).copied().unwrap_or(0);
     match format {
         Format::Text => {
             for change in shown {
                 writeln!(output, "{} {}", word(change), change.entry().path)?;
             }
-            let spared: u64 = spared.values().sum();
-            if spared > 0 {
-                writeln!(io::stderr(), "{} of it need not be sent", HumanBytes(spared))?;
-            }
+            print_spared(spared)?;
         }
         Format::Json => {
-            let changes: Vec<Value> = shown.map(|change| described(change, of(change))).collect();
+            let changes: Vec<Value> = shown.map(|change| described(change, spared)).collect();
             writeln!(output, "{}", json!({ "changes": changes }))?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn described(change: &Change, spared: u64) -> Value {
+/// Says how much of all of it the receiver has.
+pub(super) fn print_spared(spared: &Spared) -> io::Result<()> {
+    match spared.values().sum::<u64>() {
+        0 => Ok(()),
+        spared => writeln!(io::stderr(), "{} of it need not be sent", HumanBytes(spared)),
+    }
+}
+
+pub(super) fn described(change: &Change, spared: &Spared) -> Value {
     let entry = change.entry();
+    let spared = spared.get(&entry.path).copied().unwrap_or(0);
     json!({
         "change": word(change),
         "path": printable(entry.path.as_bytes()),

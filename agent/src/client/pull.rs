@@ -83,7 +83,7 @@ pub async fn run(client: &Client, args: &PullArgs) -> Result<ExitCode, Failure> 
     if args.tree.dry_run {
         let pull = Pull::start(client, args)?;
         let plan = pull.plan().await?;
-        let spared = pull.spared(&plan).await?;
+        let spared = pull.spared(&plan.changes).await?;
         return Ok(plan::print(&plan, &spared, args.tree.delete.delete, format)?);
     }
     let progress = Progress::start(Direction::Pull);

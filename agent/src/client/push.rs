@@ -42,7 +42,7 @@ use crate::{
         removal::guard,
     },
 };
-use look::{Looked, look};
+use look::{Looked, Small, look};
 
 /// Longest report that is read; it names a thousand paths at most.
 const MAX_REPORT: usize = 16 * 1024 * 1024;
@@ -172,7 +172,8 @@ impl<'p> Push<'p> {
 
     async fn look(&self) -> Result<Looked, Failure> {
         let (root, options) = (Arc::clone(&self.root), self.tree.options.clone());
-        Ok(tokio::task::spawn_blocking(move || look(root, options))
+        let small = Small::over(self.client.endpoint());
+        Ok(tokio::task::spawn_blocking(move || look(root, options, small))
             .await?
             .map_err(PackError::from)?)
     }

@@ -1,6 +1,6 @@
 //! Tar streams: what is read of one, written again, reads the same.
 
-use std::io::Read;
+use std::io::BufRead;
 
 use workspace_fuzz::Corpus;
 
@@ -56,7 +56,7 @@ fn read(archive: &[u8]) -> (Vec<(Item, Vec<u8>)>, Option<ReadError>) {
     (items, error)
 }
 
-fn content<R: Read>(reader: &mut ArchiveReader<R>, item: &Item) -> Result<Vec<u8>, ReadError> {
+fn content<R: BufRead>(reader: &mut ArchiveReader<R>, item: &Item) -> Result<Vec<u8>, ReadError> {
     let (mut content, mut buffer) = (Vec::new(), [0; 700]);
     loop {
         match reader.read_content(&mut buffer)? {

@@ -1,12 +1,15 @@
 //! Compression of trees on the way: zstd where both ends want it, nothing otherwise. Over a Unix
 //! socket it only costs time; over a network its fastest levels send text in a third of the bytes.
 
-use std::io::{self, Read, Write};
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Write},
+};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use workspace_common::{body::BoxError, problem::Problem};
 
-use crate::files::transfer::{Intake, Outlet};
+use crate::files::transfer::{CHUNK, Intake, Outlet, TakeError, TakeFile, take_by_copy};
 
 /// The level that keeps up with a network on one core.
 const LEVEL: i32 = 1;
@@ -78,13 +81,13 @@ impl Coding {
     ///
     /// # Errors
     /// When there is no memory for it.
-    pub fn decode(self, intake: Intake) -> io::Result<Box<dyn Read + Send>> {
+    pub fn decode(self, intake: Intake) -> io::Result<Box<dyn BufRead + Send>> {
         Ok(match self {
             Self::Plain => Box::new(intake),
             Self::Zstd => {
-                let mut decoder = zstd::stream::read::Decoder::new(intake)?;
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(intake)?;
                 decoder.window_log_max(MAX_WINDOW_LOG)?;
-                Box::new(decoder)
+                Box::new(BufReader::with_capacity(CHUNK, decoder))
             }
         })
     }
@@ -116,6 +119,15 @@ impl Encoder {
         match self {
             Self::Plain(outlet) => outlet.fail(error),
             Self::Zstd(encoder) => encoder.get_ref().fail(error),
+        }
+    }
+}
+
+impl TakeFile for Encoder {
+    fn take_file(&mut self, file: &File, limit: u64) -> Result<usize, TakeError> {
+        match self {
+            Self::Plain(outlet) => outlet.take_file(file, limit),
+            Self::Zstd(encoder) => take_by_copy(encoder, file, limit),
         }
     }
 }

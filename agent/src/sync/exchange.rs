@@ -1,12 +1,14 @@
 //! Answers that are made of the request's body while that still comes.
 //!
 //! The head of such an answer is held back until its first bytes are there: what is found wrong
-//! before is told with a status and a reason, and only what comes later has to cut the body.
+//! before is told with a status and a reason, and only what comes later has to cut the body. The end
+//! of it waits for the end of the request: where an answer is whole before its request is, the HTTP
+//! library closes the connection, and a client that sends its last bytes then sees a broken pipe.
 
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -35,7 +37,7 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
 {
     let pump = Some(Box::pin(async move { feed.pump(request).await }) as Pump);
-    let mut answer = Exchange { begun: false, first: None, body, pump };
+    let mut answer = Exchange { begun: false, ended: false, first: None, body, pump };
     match answer.frame().await {
         Some(Err(error)) => {
             if let Some(pump) = answer.pump {
@@ -52,7 +54,7 @@ where
 /// # Errors
 /// What the body fails with before its first bytes.
 pub(super) async fn begun(body: Body) -> Result<Body, Problem> {
-    let mut answer = Exchange { begun: false, first: None, body, pump: None };
+    let mut answer = Exchange { begun: false, ended: false, first: None, body, pump: None };
     match answer.frame().await {
         Some(Err(error)) => Err(problem(error)),
         first => Ok(answer.begin_with(first.and_then(Result::ok))),
@@ -76,6 +78,8 @@ fn problem(error: BoxError) -> Problem {
 struct Exchange {
     /// Whether the head has gone, so that an error cuts the answer.
     begun: bool,
+    /// Whether all of the body has come.
+    ended: bool,
     /// What was waited for.
     first: Option<Frame<Bytes>>,
     body: Body,
@@ -102,10 +106,42 @@ impl HttpBody for Exchange {
         if self.pump.as_mut().is_some_and(|pump| pump.as_mut().poll(context).is_ready()) {
             self.pump = None;
         }
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        if let (Poll::Ready(Some(Err(error))), true) = (&frame, self.begun) {
-            tracing::warn!(%error, "an answer was cut");
+        if !self.ended {
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+            if let (Some(Err(error)), true) = (&frame, self.begun) {
+                tracing::warn!(%error, "an answer was cut");
+            }
+            if frame.is_some() {
+                return Poll::Ready(frame);
+            }
+            self.ended = true;
         }
-        frame
+        if self.pump.is_some() { Poll::Pending } else { Poll::Ready(None) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use futures_util::FutureExt;
+    use http_body_util::channel::Channel;
+    use workspace_common::body::full;
+
+    use super::*;
+    use crate::files::transfer;
+
+    #[tokio::test]
+    async fn an_answer_does_not_end_before_its_request() {
+        let (mut sender, request) = Channel::<Bytes, io::Error>::new(1);
+        let (feed, intake) = transfer::upload();
+        drop(intake);
+        let mut answer = exchange(feed, request, full("answer")).await.unwrap();
+        let first = answer.frame().await.unwrap().unwrap();
+        assert_eq!(first.into_data().unwrap(), "answer");
+        sender.send_data("still coming".into()).await.unwrap();
+        assert!(answer.frame().now_or_never().is_none(), "the request has not ended");
+        drop(sender);
+        assert!(answer.frame().await.is_none());
     }
 }

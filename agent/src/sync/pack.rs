@@ -11,7 +11,7 @@ mod patch;
 
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io::{self, Read},
 };
 
 use http::StatusCode;
@@ -25,8 +25,11 @@ use super::{
     manifest::{Entry, Node, wire::ManifestError},
 };
 use crate::files::{
-    FileError, FileErrorKind, Root, WorkspacePath, directory::Directory, metadata::Metadata,
-    resolve::Links, transfer::CHUNK,
+    FileError, FileErrorKind, Root, WorkspacePath,
+    directory::Directory,
+    metadata::Metadata,
+    resolve::Links,
+    transfer::{CHUNK, TakeFile},
 };
 
 pub use patch::Updates;
@@ -84,7 +87,7 @@ pub fn whole<E>(
 ///
 /// # Errors
 /// When a directory or file fails in the middle; the stream then lacks its end marker.
-pub fn pack<W: Write, E: Into<PackError>>(
+pub fn pack<W: TakeFile, E: Into<PackError>>(
     root: &Root,
     changes: impl Iterator<Item = Result<Change, E>>,
     output: W,
@@ -97,7 +100,7 @@ pub fn pack<W: Write, E: Into<PackError>>(
 ///
 /// # Errors
 /// As [`pack`].
-pub fn pack_updates<W: Write, E: Into<PackError>>(
+pub fn pack_updates<W: TakeFile, E: Into<PackError>>(
     root: &Root,
     changes: impl Iterator<Item = Result<Change, E>>,
     updates: Updates<'_>,
@@ -132,7 +135,7 @@ struct Packer<'p, W> {
     progress: &'p mut dyn FnMut(&Report),
 }
 
-impl<W: Write> Packer<'_, W> {
+impl<W: TakeFile> Packer<'_, W> {
     fn take(&mut self, change: &Change) -> Result<(), PackError> {
         let packed = match change {
             Change::Update(entry) if self.updates.defers(entry) => self.defer(entry),
@@ -206,7 +209,7 @@ impl<W: Write> Packer<'_, W> {
             let content = self.buffer.get(..first).unwrap_or_default();
             self.archive.append_small_file(&member, content).map_err(PackError::Output)?;
         } else {
-            self.append_large((path, &member), size, first, file)?;
+            self.append_large((path, &member), size, first, &file)?;
         }
         self.report.files += 1;
         self.report.bytes += size;

@@ -54,7 +54,7 @@ where
 fn receive(
     target: &Root,
     unpacking: Unpacking,
-    input: impl std::io::Read,
+    input: impl std::io::BufRead,
 ) -> Result<Report, UnpackError> {
     let unpacked = unpack(target, unpacking, input, &mut |_| {})?;
     Ok(unpacked.settle(target)?)

@@ -26,7 +26,7 @@ mod replace;
 use std::{
     collections::HashSet,
     hash::{BuildHasher, RandomState},
-    io::Read,
+    io::BufRead,
 };
 
 use rustix::io::Errno;
@@ -42,7 +42,6 @@ use crate::files::{
     path::PathError,
     resolve::Links,
     temporary::TemporaryFile,
-    transfer::CHUNK,
 };
 pub use error::UnpackError;
 pub use how::{Limits, Purpose, Removals, Same, Unpacking};
@@ -70,7 +69,7 @@ pub struct Unpacked {
 pub fn unpack(
     root: &Root,
     unpacking: Unpacking,
-    input: impl Read,
+    input: impl BufRead,
     progress: &mut dyn FnMut(&Report),
 ) -> Result<Unpacked, UnpackError> {
     unpack_selected(root, unpacking, Selected::default(), input, progress)
@@ -84,7 +83,7 @@ pub fn unpack_selected(
     root: &Root,
     unpacking: Unpacking,
     selected: Selected<'_>,
-    input: impl Read,
+    input: impl BufRead,
     progress: &mut dyn FnMut(&Report),
 ) -> Result<Unpacked, UnpackError> {
     let mut unpacker = Unpacker {
@@ -95,12 +94,11 @@ pub fn unpack_selected(
         seen: Seen::default(),
         parent: None,
         open_directories: Vec::new(),
-        buffer: vec![0; CHUNK],
         progress,
     };
     let unpacked = unpacker.take_all(ArchiveReader::new(input));
     if unpacked.is_err() {
-        unpacker.done.discard(root);
+        unpacker.abandon();
     }
     unpacked.map(|()| unpacker.done)
 }
@@ -137,12 +135,11 @@ struct Unpacker<'u> {
     /// The directory of the last member: the next one is mostly in the same.
     parent: Option<Parent>,
     open_directories: Vec<OpenDirectory>,
-    buffer: Vec<u8>,
     progress: &'u mut dyn FnMut(&Report),
 }
 
 impl Unpacker<'_> {
-    fn take_all<R: Read>(&mut self, mut archive: ArchiveReader<R>) -> Result<(), UnpackError> {
+    fn take_all<R: BufRead>(&mut self, mut archive: ArchiveReader<R>) -> Result<(), UnpackError> {
         while let Some(item) = archive.next_item()? {
             match item {
                 Item::Member(member) => self.take(&mut archive, &member)?,
@@ -156,7 +153,16 @@ impl Unpacker<'_> {
         Ok(self.leave_directories(None)?)
     }
 
-    fn take<R: Read>(
+    /// Ends an archive that failed. What came of it stays, and so its directories get their modes.
+    fn abandon(&mut self) {
+        let left = self.leave_parent().and_then(|()| self.leave_directories(None));
+        if let Err(error) = left {
+            tracing::debug!(%error, "a directory of a failed transfer has no final mode");
+        }
+        self.done.discard(self.root);
+    }
+
+    fn take<R: BufRead>(
         &mut self,
         archive: &mut ArchiveReader<R>,
         member: &Member,
@@ -263,7 +269,7 @@ impl Unpacker<'_> {
         }
     }
 
-    fn write_file<R: Read>(
+    fn write_file<R: BufRead>(
         &mut self,
         archive: &mut ArchiveReader<R>,
         member: &Member,
@@ -275,12 +281,14 @@ impl Unpacker<'_> {
         let mut file = TemporaryFile::create(parent).map_err(fail)?;
         let holes = matches!(member.kind, MemberKind::Sparse(_));
         loop {
-            let length = archive.read_content(&mut self.buffer)?;
-            let Some(bytes) = self.buffer.get(..length).filter(|bytes| !bytes.is_empty()) else {
+            let bytes = archive.content()?;
+            if bytes.is_empty() {
                 break;
-            };
+            }
+            let length = bytes.len();
             let written = if holes { file.write_holes(bytes) } else { file.write_all(bytes) };
             written.map_err(fail_io)?;
+            archive.consume(length);
             self.done.report.bytes += u64::try_from(length).unwrap_or(u64::MAX);
             (self.progress)(&self.done.report);
         }

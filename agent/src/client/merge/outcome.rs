@@ -11,12 +11,13 @@ use serde_json::{Value, json};
 use super::{EXIT_CONFLICT, OnConflict, has_conflicts};
 use crate::{
     client::{
-        plan::{described, word},
+        plan::{Spared, described, print_spared, word},
         progress::{Direction, Format, Progress, exit_code},
     },
     files::path::printable,
     sync::{
         archive::Report,
+        diff::Change,
         manifest::{Entry, Node},
         merge::{Did, Verdict, walk::Merged},
     },
@@ -137,26 +138,32 @@ fn did(did: Did) -> &'static str {
     }
 }
 
+/// What would be done: nothing where a conflict stops everything.
+pub(in crate::client) fn planned(merged: &[Merged], conflict: OnConflict) -> Vec<Change> {
+    let moves = conflict != OnConflict::Fail || !has_conflicts(merged, conflict);
+    let taken = merged.iter().filter(|merged| moves && merged.taken);
+    taken.filter_map(|merged| merged.states.change()).collect()
+}
+
 /// Shows what would be done, for `--dry-run`.
 pub(in crate::client) fn print_plan(
     merged: &[Merged],
+    (changes, spared): (&[Change], &Spared),
     (conflict, direction): (OnConflict, Direction),
     format: Format,
 ) -> io::Result<ExitCode> {
     let conflicts = conflicts(merged, conflict, direction);
-    let moves = conflict != OnConflict::Fail || conflicts.is_empty();
-    let taken = merged.iter().filter(|merged| moves && merged.taken);
-    let changes: Vec<_> = taken.filter_map(|merged| merged.states.change()).collect();
     let mut output = io::stdout().lock();
     match format {
         Format::Json => {
-            let changes: Vec<_> = changes.iter().map(|change| described(change, 0)).collect();
+            let changes: Vec<_> = changes.iter().map(|change| described(change, spared)).collect();
             writeln!(output, "{}", json!({ "changes": changes, "conflicts": conflicts }))?;
         }
         Format::Text => {
-            for change in &changes {
+            for change in changes {
                 writeln!(output, "{} {}", word(change), change.entry().path)?;
             }
+            print_spared(spared)?;
             print_conflicts(&mut output, &conflicts)?;
         }
     }

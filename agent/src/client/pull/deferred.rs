@@ -19,19 +19,19 @@ use crate::{
         archive::Report,
         coding::{Coding, Encoder},
         delta::{Chunk, spared, wire::ChunkWriter},
-        diff::wire::Plan,
+        diff::Change,
         unpack::UnpackError,
     },
 };
 
 impl Pull<'_> {
-    /// What of the large files of a plan is here.
-    pub(super) async fn spared(&self, plan: &Plan) -> Result<Spared, Failure> {
+    /// What of the large files among these changes is here.
+    pub(super) async fn spared(&self, changes: &[Change]) -> Result<Spared, Failure> {
         let mut known = Spared::new();
         let Some(root) = open_existing(&self.dir)?.filter(|_| !self.whole_files) else {
             return Ok(known);
         };
-        for change in plan.changes.iter().filter(|change| is_large_update(change)) {
+        for change in changes.iter().filter(|change| is_large_update(change)) {
             let path = &change.entry().path;
             if let Some(pair) = cut_both(self.client, &self.remote, &root, path).await? {
                 known.insert(path.clone(), spared(&pair.remote, &pair.local.chunks));

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, vec};
 
+use workspace_common::client::Endpoint;
+
 use crate::{
     files::{FileError, Root},
     sync::manifest::{
@@ -10,9 +12,23 @@ use crate::{
     },
 };
 
-/// Up to so many entries and bytes, sending everything takes no longer than asking first.
-const SMALL_ENTRIES: usize = 256;
-const SMALL_BYTES: u64 = 1024 * 1024;
+/// How large a tree may be for sending everything to take no longer than asking first.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Small {
+    entries: usize,
+    bytes: u64,
+}
+
+impl Small {
+    /// On the way to this server. On the same machine bytes cost little, and what is known already costs
+    /// the agent a look at each file either way.
+    pub(super) fn over(endpoint: &Endpoint) -> Self {
+        match endpoint {
+            Endpoint::Unix(_) => Self { entries: 2048, bytes: 8 * 1024 * 1024 },
+            Endpoint::Http(_) => Self { entries: 256, bytes: 1024 * 1024 },
+        }
+    }
+}
 
 /// What was seen.
 pub(super) enum Looked {
@@ -23,10 +39,14 @@ pub(super) enum Looked {
 }
 
 /// Looks at a tree. Blocks.
-pub(super) fn look(root: Arc<Root>, options: ScanOptions) -> Result<Looked, FileError> {
+pub(super) fn look(
+    root: Arc<Root>,
+    options: ScanOptions,
+    small: Small,
+) -> Result<Looked, FileError> {
     let mut scan = Scan::new(root, options);
     let (mut entries, mut bytes) = (Vec::new(), 0_u64);
-    while entries.len() < SMALL_ENTRIES && bytes <= SMALL_BYTES {
+    while entries.len() < small.entries && bytes <= small.bytes {
         match scan.next().transpose()? {
             Some(entry) => {
                 bytes = bytes.saturating_add(entry.node.size());

@@ -9,7 +9,8 @@ use crate::{
     client::{
         failure::Failure,
         merge::{
-            Base, OnConflict, Outcome, Sides, agreed, files_in_common, has_conflicts, print_plan,
+            Base, OnConflict, Outcome, Sides, agreed, files_in_common, has_conflicts, planned,
+            print_plan,
         },
         progress::{Direction, Format, Progress},
     },
@@ -33,7 +34,9 @@ pub(super) async fn run(
     let how = (args.tree.merge.conflict, Direction::Push);
     let merged = push.sides().merge(base, how.0).await?;
     if args.tree.dry_run {
-        return Ok(print_plan(&merged, how, format)?);
+        let changes = planned(&merged, how.0);
+        let spared = push.deltas(&changes).await?.spared_by_path();
+        return Ok(print_plan(&merged, (&changes, &spared), how, format)?);
     }
     let progress = Progress::start(Direction::Push);
     if how.0 == OnConflict::Fail && has_conflicts(&merged, how.0) {

@@ -5,7 +5,7 @@
 //! sparse files, devices, content where none belongs. Names come out as they are; judging them is
 //! the caller's.
 
-use std::io::Read;
+use std::io::{BufRead, Read};
 
 use tar::{EntryType, Header};
 
@@ -27,7 +27,7 @@ const MAX_EXTENSION: u64 = 256 * 1024;
 /// What comes next in an archive.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Item {
-    /// A member. A file's content follows through [`ArchiveReader::read_content`].
+    /// A member. A file's content follows through [`ArchiveReader::content`].
     Member(Member),
     /// A note of the sender about an entry that is not there.
     Skipped(Vec<u8>, SkipReason),
@@ -81,7 +81,7 @@ fn has_content(kind: &MemberKind) -> bool {
     }
 }
 
-impl<R: Read> ArchiveReader<R> {
+impl<R: BufRead> ArchiveReader<R> {
     /// Starts to read an archive.
     pub fn new(input: R) -> Self {
         Self { input, left: 0, padding: 0, last: Vec::new() }
@@ -121,18 +121,36 @@ impl<R: Read> ArchiveReader<R> {
     /// # Errors
     /// When the stream is cut or fails.
     pub fn read_content(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
-        let limit = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        if limit == 0 {
-            return Ok(0);
+        let length =
+            self.content()?.read(buffer).map_err(|error| ReadError::stream(&self.last, error))?;
+        self.consume(length);
+        Ok(length)
+    }
+
+    /// What has come of the current file's content; nothing at its end. What was used of it is to be
+    /// [consumed](Self::consume).
+    ///
+    /// # Errors
+    /// When the stream is cut or fails.
+    pub fn content(&mut self) -> Result<&[u8], ReadError> {
+        if self.left == 0 {
+            return Ok(&[]);
         }
-        match self.input.read(buffer.get_mut(..limit).unwrap_or_default()) {
-            Ok(0) => Err(ReadError::Truncated(printable(&self.last))),
-            Ok(length) => {
-                self.left -= u64::try_from(length).unwrap_or(self.left);
-                Ok(length)
+        match self.input.fill_buf() {
+            Ok([]) => Err(ReadError::Truncated(printable(&self.last))),
+            Ok(there) => {
+                let limit =
+                    usize::try_from(self.left).map_or(there.len(), |left| left.min(there.len()));
+                Ok(there.get(..limit).unwrap_or_default())
             }
             Err(error) => Err(ReadError::stream(&self.last, error)),
         }
+    }
+
+    /// Passes over content that was used.
+    pub fn consume(&mut self, length: usize) {
+        self.input.consume(length);
+        self.left -= u64::try_from(length).unwrap_or(self.left);
     }
 
     fn refused(&self, fault: impl Into<ArchiveFault>) -> ReadError {
@@ -141,9 +159,9 @@ impl<R: Read> ArchiveReader<R> {
 
     fn skip_content(&mut self) -> Result<(), ReadError> {
         self.left = self.left.saturating_add(std::mem::take(&mut self.padding));
-        let mut sink = [0; 8192];
         while self.left > 0 {
-            self.read_content(&mut sink)?;
+            let length = self.content()?.len();
+            self.consume(length);
         }
         Ok(())
     }
@@ -194,14 +212,13 @@ impl<R: Read> ArchiveReader<R> {
         }
         self.expect_content(size)?;
         let mut content = Vec::new();
-        let mut buffer = [0; 4096];
-        loop {
-            let length = self.read_content(&mut buffer)?;
-            match buffer.get(..length) {
-                None | Some([]) => return Ok(content),
-                Some(bytes) => content.extend_from_slice(bytes),
-            }
+        while self.left > 0 {
+            let part = self.content()?;
+            content.extend_from_slice(part);
+            let length = part.len();
+            self.consume(length);
         }
+        Ok(content)
     }
 
     fn read_long_name(&mut self, header: &Header) -> Result<Vec<u8>, ReadError> {

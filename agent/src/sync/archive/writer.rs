@@ -1,6 +1,9 @@
 //! Writing a tar stream, member by member.
 
-use std::io::{self, Read, Write};
+use std::{
+    fs::File,
+    io::{self, Write},
+};
 
 use tar::{EntryType, Header};
 
@@ -8,7 +11,13 @@ use super::{
     BLOCK, DEFERRED_KEY, DELTA_KEY, KEPT_KEY, Member, MemberKind, REMOVED_KEY, SKIPPED_KEY,
     SPARSE_KEY, SkipReason,
 };
-use crate::{files::metadata::FileTime, sync::pax};
+use crate::{
+    files::{
+        metadata::FileTime,
+        transfer::{TakeError, TakeFile},
+    },
+    sync::pax,
+};
 
 /// The largest number that eleven octal digits hold.
 const MAX_OCTAL: u64 = 0o777_7777_7777;
@@ -42,30 +51,6 @@ impl<W: Write> ArchiveWriter<W> {
         self.write_header(member)?;
         self.output.write_all(content)?;
         self.pad(u64::try_from(content.len()).unwrap_or(u64::MAX))
-    }
-
-    /// Writes a file: `content` gives exactly as many bytes as the member says.
-    ///
-    /// # Errors
-    /// What the output says, and `UnexpectedEof` when the content is shorter.
-    pub fn append_file(
-        &mut self,
-        member: &Member,
-        size: u64,
-        content: &mut dyn Read,
-        buffer: &mut [u8],
-    ) -> io::Result<()> {
-        self.write_header(member)?;
-        let mut left = size;
-        while left > 0 {
-            let limit = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
-            let length = content.read(buffer.get_mut(..limit).unwrap_or_default())?;
-            let bytes = buffer.get(..length).filter(|bytes| !bytes.is_empty());
-            let bytes = bytes.ok_or(io::ErrorKind::UnexpectedEof)?;
-            self.output.write_all(bytes)?;
-            left -= u64::try_from(length).unwrap_or(left);
-        }
-        self.pad(size)
     }
 
     /// Notes an entry that is left out.
@@ -170,6 +155,25 @@ impl<W: Write> ArchiveWriter<W> {
     /// What the output says.
     pub fn write_content(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.output.write_all(bytes)
+    }
+
+    /// Writes content of the member before out of a file, at most `limit` bytes; says how many.
+    ///
+    /// # Errors
+    /// Which side failed, and why.
+    pub fn write_from(&mut self, file: &File, limit: u64) -> Result<usize, TakeError>
+    where
+        W: TakeFile,
+    {
+        self.output.take_file(file, limit)
+    }
+
+    /// Passes on what the output holds back.
+    ///
+    /// # Errors
+    /// What the output says.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
     }
 
     /// Fills the last block of a content of this size.

@@ -1,66 +1,55 @@
 //! Files that do not fit the buffer, sent as they are read.
 
-use std::{
-    fs::File,
-    io::{self, Read, Write},
-};
+use std::{fs::File, io};
 
 use super::{PackError, Packer, as_u64};
 use crate::{
-    files::{FileError, FileErrorKind, WorkspacePath},
-    sync::archive::{Member, Report},
+    files::{
+        FileError, FileErrorKind, WorkspacePath,
+        transfer::{TakeError, TakeFile},
+    },
+    sync::archive::Member,
 };
 
-impl<W: Write> Packer<'_, W> {
+impl<W: TakeFile> Packer<'_, W> {
     /// Sends a file whose first bytes are already in the buffer.
     pub(super) fn append_large(
         &mut self,
         (path, member): (&WorkspacePath, &Member),
         size: u64,
         first: usize,
-        file: File,
+        file: &File,
     ) -> Result<(), PackError> {
-        let start = self.buffer.get(..first).unwrap_or_default().to_vec();
-        let mut content = Watched {
-            inner: start.as_slice().chain(file),
-            failed: false,
-            before: self.report.clone(),
-            progress: &mut *self.progress,
-        };
-        let sent = self.archive.append_file(member, size, &mut content, &mut self.buffer);
-        let failed_to_read = content.failed;
-        sent.map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                // The header with the size is on its way, so this cannot be mended.
-                let error = FileError::new("pack", path, FileErrorKind::Changed);
-                PackError::Output(io::Error::other(error))
+        let start = self.buffer.get(..first).unwrap_or_default();
+        self.archive
+            .append(member)
+            .and_then(|()| self.archive.write_content(start))
+            // What follows is read in whole pieces of the file, as the kernel has it.
+            .and_then(|()| self.archive.flush())
+            .map_err(PackError::Output)?;
+        let mut so_far = self.report.clone();
+        let mut left = size - as_u64(first);
+        while left > 0 {
+            let length = self.archive.write_from(file, left).map_err(|error| cut(path, error))?;
+            if length == 0 {
+                return Err(cut_by(FileError::new("pack", path, FileErrorKind::Changed)));
             }
-            _ if failed_to_read => {
-                PackError::Output(io::Error::other(FileError::from_io("read", path, &error)))
-            }
-            _ => PackError::Output(error),
-        })
-    }
-}
-
-/// Content that reports how much of it went through.
-struct Watched<'p, R> {
-    inner: R,
-    failed: bool,
-    before: Report,
-    progress: &'p mut dyn FnMut(&Report),
-}
-
-impl<R: Read> Read for Watched<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let result = self.inner.read(buffer);
-        match &result {
-            Ok(length) => {
-                self.before.bytes += as_u64(*length);
-                (self.progress)(&self.before);
-            }
-            Err(_) => self.failed = true,
+            left -= as_u64(length);
+            so_far.bytes = self.report.bytes + size - left;
+            (self.progress)(&so_far);
         }
-        result
+        self.archive.pad(size).map_err(PackError::Output)
     }
+}
+
+fn cut(path: &WorkspacePath, error: TakeError) -> PackError {
+    match error {
+        TakeError::Read(error) => cut_by(FileError::from_io("read", path, &error)),
+        TakeError::Write(error) => PackError::Output(error),
+    }
+}
+
+/// The header with the size is on its way, so what happens to the file now cannot be mended.
+fn cut_by(error: FileError) -> PackError {
+    PackError::Output(io::Error::other(error))
 }

@@ -3,12 +3,12 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom},
 };
 
 use super::{PackError, Packer};
 use crate::{
-    files::WorkspacePath,
+    files::{WorkspacePath, transfer::TakeFile},
     sync::{
         archive::{Member, MemberKind},
         delta::{Delta, WORTH_ASKING},
@@ -35,7 +35,7 @@ impl Updates<'_> {
     }
 }
 
-impl<W: Write> Packer<'_, W> {
+impl<W: TakeFile> Packer<'_, W> {
     pub(super) fn defer(&mut self, entry: &Entry) -> Result<(), PackError> {
         self.archive.append_deferred(entry.path.as_bytes()).map_err(PackError::Output)
     }

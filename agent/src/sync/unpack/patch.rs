@@ -6,7 +6,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, BufRead},
     os::unix::fs::FileExt,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
@@ -43,7 +43,7 @@ enum Patched {
 
 impl Unpacker<'_> {
     /// Replaces a file by what a delta makes of it, or notes that the delta does not fit.
-    pub(super) fn patch_file<R: Read>(
+    pub(super) fn patch_file<R: BufRead>(
         &mut self,
         archive: &mut ArchiveReader<R>,
         (member, size): (&Member, u64),
@@ -127,7 +127,7 @@ fn verify(file: &File, unverified: Receiver<Unverified>) -> io::Result<bool> {
     Ok(true)
 }
 
-impl<R: Read> Patch<'_, R> {
+impl<R: BufRead> Patch<'_, R> {
     fn make_verified(&mut self, size: u64) -> Result<Patched, UnpackError> {
         let path = self.path;
         let fail = |error| FileError::from_io("unpack", path, &error);

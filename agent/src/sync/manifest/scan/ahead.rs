@@ -55,7 +55,8 @@ struct Shared {
 pub(super) struct Ahead {
     shared: Arc<Shared>,
     helpers: usize,
-    most_helpers: usize,
+    /// Found out when the first one is wanted: it takes longer than to read a small tree.
+    most_helpers: Option<usize>,
 }
 
 impl Ahead {
@@ -63,10 +64,7 @@ impl Ahead {
         let ignores = options.gitignore.then(|| IgnoreFiles::new(Arc::clone(&root)));
         let (state, changed) = (Mutex::default(), Condvar::new());
         let shared = Shared { root, options, ignores, state, changed };
-        // The one who walks reads, too.
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let most_helpers = cores.saturating_sub(1).clamp(1, MAX_HELPERS);
-        Self { shared: Arc::new(shared), helpers: 0, most_helpers }
+        Self { shared: Arc::new(shared), helpers: 0, most_helpers: None }
     }
 
     /// Has the directories of a listing read ahead.
@@ -108,13 +106,20 @@ impl Ahead {
     }
 
     fn start_helpers(&mut self) {
-        while self.helpers < self.most_helpers {
+        let most = *self.most_helpers.get_or_insert_with(most_helpers);
+        while self.helpers < most {
             let shared = Arc::clone(&self.shared);
             let started = thread::Builder::new().name("scan".into()).spawn(move || shared.help());
             // Without helpers the scan is slower, and that is all.
             self.helpers = if started.is_ok() { self.helpers + 1 } else { usize::MAX };
         }
     }
+}
+
+/// As many as there are cores beside the one who walks, and reads, too.
+fn most_helpers() -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    cores.saturating_sub(1).clamp(1, MAX_HELPERS)
 }
 
 impl Drop for Ahead {
