@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import threading
 
 from document import JSON, OCTETS
 import uploads
@@ -55,6 +56,36 @@ def refused(caller, root):
 def refuse(caller, operation, expected, body=None, **rest):
     # An answer to HEAD has no body, and so no code.
     caller.call(operation, expected[0] if operation == "statFile" else expected, body, **rest)
+
+
+@contextlib.contextmanager
+def growing(path):
+    """A file that takes long to read and never stays as it is."""
+    size = 256 << 20
+    with open(path, "wb") as file:
+        file.truncate(size)
+        begun, end = threading.Event(), threading.Event()
+
+        def grow():
+            while not end.is_set():
+                file.truncate(file.seek(0, os.SEEK_END) + 1)
+                begun.set()
+
+        thread = threading.Thread(target=grow)
+        thread.start()
+        begun.wait()
+        try:
+            yield
+        finally:
+            end.set()
+            thread.join()
+    os.unlink(path)
+
+
+def changing(caller, root):
+    with growing(f"{root}/growing"):
+        headers = {"Want-Repr-Digest": "sha-256=1"}
+        caller.call("readFile", (409, "changed_while_read"), headers=headers, path="growing")
 
 
 def conditional(caller):

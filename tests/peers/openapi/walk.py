@@ -67,6 +67,7 @@ def main(document, port, token, root, forward):
     files.accepted(caller, root)
     files.refused(caller, root)
     files.conditional(caller)
+    files.changing(caller, root)
     files.arranged(caller, root)
     uploads.accepted(caller)
     uploads.refused(caller, root)
