@@ -86,3 +86,31 @@ async fn an_upload_goes_on_behind_an_answer_that_nobody_reads() {
     timeout(Duration::from_secs(10), reader.read_exact(&mut rest)).await.unwrap().unwrap();
     assert_eq!(&rest, b"4\r\nlast\r\n0\r\n\r\n");
 }
+
+#[tokio::test]
+async fn what_the_stop_cuts_before_its_answer_is_not_the_origins_fault() {
+    // The second one's connection to the origin has a task of its own, which may see the cut first.
+    for more in [
+        "",
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let p = listener.local_addr().unwrap().port();
+        let proxy = Proxy::allowing(&[p]);
+        let mut client = proxy.connect();
+        client
+            .send(&format!(
+                "GET http://plain.test:{p}/ HTTP/1.1\r\nHost: plain.test:{p}\r\n{more}\r\n"
+            ))
+            .await;
+        let (mut origin, _) = listener.accept().await.unwrap();
+        assert_eq!(origin.read_u8().await.unwrap(), b'G', "the request has left");
+        proxy.trigger.start();
+        proxy.trigger.cut();
+        proxy.trigger.finished().await;
+        let lines = proxy.audit();
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0]["code"], "draining", "{more:?}");
+    }
+}
