@@ -180,36 +180,49 @@ mod tests {
         Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap()
     }
 
-    /// Of two threads one is held up by a start, until the other has heard of an event. Whether that one
-    /// sleeps without looking for events is chance, so it is tried a number of times.
+    /// A byte that somebody waits for inside the runtime, and the end to send it from.
+    fn byte() -> (impl Future<Output = ()> + Send, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let coming = async move {
+            ours.set_nonblocking(true).unwrap();
+            let ours = tokio::net::UnixStream::from_std(ours).unwrap();
+            ours.readable().await.unwrap();
+        };
+        (coming, theirs)
+    }
+
+    /// Of two threads that sleep one hears of events: it is held up by a start, until another event has
+    /// been heard of.
     #[test]
     fn a_start_that_is_held_up_does_not_hold_up_the_others() {
         let runtime = runtime(2);
         let (_trigger, drain) = drain::channel();
         let starter = Arc::new(runtime.block_on(async { Starter::new(&drain) }));
         for _ in 0..20 {
-            let (ours, mut theirs) = UnixStream::pair().unwrap();
-            ours.set_nonblocking(true).unwrap();
             let (began, has_begun) = mpsc::channel();
             let (heard, has_heard) = mpsc::channel();
-            let listen = async move {
-                let ours = tokio::net::UnixStream::from_std(ours).unwrap();
-                ours.readable().await.unwrap();
-                heard.send(()).unwrap();
-            };
+            let ((request, mut ask), (event, mut raise)) = (byte(), byte());
             let start = move || {
                 began.send(()).unwrap();
                 has_heard.recv_timeout(Duration::from_secs(10))
             };
-            let (starter, inner) = (starter.clone(), drain.clone());
-            let started = runtime.block_on(async {
-                drain.spawn(async move {
-                    inner.spawn(listen);
-                    starter.run(true, start).await
-                })
+            let (starter, _inside) = (starter.clone(), runtime.enter());
+            drain.spawn(async move {
+                event.await;
+                heard.send(()).unwrap();
             });
+            let started = drain.spawn(async move {
+                request.await;
+                starter.run(true, start).await
+            });
+            let metrics = runtime.metrics();
+            let sleeps = |worker| metrics.worker_park_unpark_count(worker) % 2 == 1;
+            while !(sleeps(0) && sleeps(1)) {
+                thread::yield_now();
+            }
+            ask.write_all(b"x").unwrap();
             has_begun.recv().unwrap();
-            theirs.write_all(b"x").unwrap();
+            raise.write_all(b"x").unwrap();
             runtime.block_on(started).unwrap().unwrap();
         }
     }
