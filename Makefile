@@ -31,7 +31,10 @@ REMAP := --remap-path-prefix=$(CARGO_HOME_DIR)=/cargo --remap-path-prefix=$(CURD
 ifeq ($(CPU) $(TRIPLE),x86_64 x86_64-unknown-linux-gnu)
 COMPACT := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=$(CURDIR)/images/compact-link
 endif
-STATIC := $(COMPACT) RUSTFLAGS="-C target-feature=+crt-static $(REMAP)" cargo build --locked --release --target $(TRIPLE)
+# Trees are compressed at the fastest level, and read at any: what only higher ones need is left out.
+SLOWER := DFAST GREEDY LAZY LAZY2 BTLAZY2 BTOPT BTULTRA
+ZSTD := CFLAGS_$(subst -,_,$(TRIPLE))="$(SLOWER:%=-DZSTD_EXCLUDE_%_BLOCK_COMPRESSOR)"
+STATIC := $(COMPACT) $(ZSTD) RUSTFLAGS="-C target-feature=+crt-static $(REMAP)" cargo build --locked --release --target $(TRIPLE)
 STATIC_OUT := $(CARGO_OUT)/$(TRIPLE)/release
 
 # For another architecture than this machine's: Debian's cross compilers, by the names they have there.
