@@ -14,7 +14,7 @@ VENV := $(CURDIR)/target/test-venv
 SCANNERS := $(CURDIR)/target/scanners-venv
 SKIPPED := $(CURDIR)/target/skipped-tests
 SCRIPTS := .ci/run .ci/start-docker .ci/test-reproducible images/build-local.sh images/build-args images/arm64-toolchain \
-	images/static-pie-gcc
+	images/static-pie-gcc images/compact-link images/trace-hot
 SCRIPTS += $(wildcard k8s/scripts/*.sh) k8s/cluster/node/install.sh
 
 # musl where it is installed with a C compiler for it, otherwise glibc linked statically: both give
@@ -27,7 +27,14 @@ TRIPLE ?= $(if $(HAVE_MUSL),$(MUSL),$(CPU)-unknown-linux-gnu)
 CARGO_HOME_DIR := $(or $(CARGO_HOME),$(HOME)/.cargo)
 REMAP := --remap-path-prefix=$(CARGO_HOME_DIR)=/cargo --remap-path-prefix=$(CURDIR)=/src \
 	--remap-path-prefix=$(CARGO_OUT)=/target
-STATIC := RUSTFLAGS="-C target-feature=+crt-static $(REMAP)" cargo build --locked --release --target $(TRIPLE)
+# On x86-64 rustc brings a linker along that can put functions in order.
+ifeq ($(CPU) $(TRIPLE),x86_64 x86_64-unknown-linux-gnu)
+COMPACT := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=$(CURDIR)/images/compact-link
+endif
+# Trees are compressed at the fastest level, and read at any: what only higher ones need is left out.
+SLOWER := DFAST GREEDY LAZY LAZY2 BTLAZY2 BTOPT BTULTRA
+ZSTD := CFLAGS_$(subst -,_,$(TRIPLE))="$(SLOWER:%=-DZSTD_EXCLUDE_%_BLOCK_COMPRESSOR)"
+STATIC := $(COMPACT) $(ZSTD) RUSTFLAGS="-C target-feature=+crt-static $(REMAP)" cargo build --locked --release --target $(TRIPLE)
 STATIC_OUT := $(CARGO_OUT)/$(TRIPLE)/release
 
 # For another architecture than this machine's: Debian's cross compilers, by the names they have there.
@@ -68,6 +75,13 @@ build-arm64: need-cargo ## the same for arm64, in target/dist/arm64
 		echo "aarch64-linux-gnu-gcc is missing (Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross)" >&2; exit 1; }
 	@RUSTC=$$(images/arm64-toolchain) $(MAKE) build TRIPLE=aarch64-unknown-linux-gnu \
 		CARGO_TARGET_DIR=$(CURDIR)/target/arm64 DIST=$(CURDIR)/target/dist/arm64
+
+# After much has changed, and before a release. The lists are sources: a build has no need of valgrind.
+.PHONY: hot-functions
+hot-functions: ## lists the functions that an idle program has run (images/hot), for its memory; valgrind
+	@CARGO_PROFILE_RELEASE_STRIP=none $(MAKE) build \
+		CARGO_TARGET_DIR=$(CURDIR)/target/symbols DIST=$(CURDIR)/target/dist/symbols
+	@images/trace-hot $(CURDIR)/target/dist/symbols
 
 .PHONY: hostile
 hostile: need-cargo # the attacker of the isolation tests, static, so that it runs in any container

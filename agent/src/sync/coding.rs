@@ -11,7 +11,7 @@ use workspace_common::{body::BoxError, problem::Problem};
 
 use crate::files::transfer::{CHUNK, Intake, Outlet, TakeError, TakeFile, take_by_copy};
 
-/// The level that keeps up with a network on one core.
+/// The level that keeps up with a network on one core. The Makefile leaves out what only higher ones need.
 const LEVEL: i32 = 1;
 /// Largest window that is unpacked, as a power of two: 8 MiB. A sender may ask for 2 GiB of our
 /// memory otherwise; ours asks for less than one.
