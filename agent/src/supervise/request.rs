@@ -34,6 +34,6 @@ pub enum Stdin {
     Null,
     /// These bytes, then the end.
     Bytes(Bytes),
-    /// Whatever [`Process::stdin`] is handed, until it is closed.
+    /// Whatever [`stdin`](super::process::Process::stdin) is handed, until it is closed.
     Open,
 }
