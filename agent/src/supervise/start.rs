@@ -8,6 +8,7 @@
 
 use std::{
     collections::BTreeMap,
+    future::ready,
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -17,7 +18,7 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::{Notify, Semaphore, SemaphorePermit},
-    task::{block_in_place, yield_now},
+    task::block_in_place,
     time::timeout,
 };
 use workspace_common::drain::Drain;
@@ -36,6 +37,7 @@ pub(super) struct Starter {
     places: Semaphore,
     has_places: bool,
     watch: Arc<Watch>,
+    drain: Drain,
 }
 
 #[derive(Debug, Default)]
@@ -75,15 +77,16 @@ impl Starter {
                 0
             }
         };
-        Self { places: Semaphore::new(places), has_places: places > 0, watch }
+        Self { places: Semaphore::new(places), has_places: places > 0, watch, drain: drain.clone() }
     }
 
     /// Runs `start` in place when there is a place, if it is `quick`: then it waits for nothing but the new
     /// process. Whoever is dropped before that has started nothing.
     pub(super) async fn run<T>(&self, quick: bool, start: impl FnOnce() -> T) -> T {
         let Some(_place) = self.place(quick).await else { return block_in_place(start) };
-        // What this task has woken last may wait for this very thread, and no other can take it over.
-        yield_now().await;
+        // What this task has woken last waits for this very thread, and no other can take it over: an empty
+        // task takes its place.
+        self.drain.spawn_uncounted(ready(()));
         let _lasting = self.watch.begin();
         start()
     }
@@ -225,6 +228,21 @@ mod tests {
             raise.write_all(b"x").unwrap();
             runtime.block_on(started).unwrap().unwrap();
         }
+    }
+
+    #[test]
+    fn what_was_woken_last_is_not_held_up() {
+        let runtime = runtime(2);
+        let (_trigger, drain) = drain::channel();
+        let starter = runtime.block_on(async { Starter::new(&drain) });
+        let (ran, has_run) = mpsc::channel();
+        let _inside = runtime.enter();
+        let inner = drain.clone();
+        let started = drain.spawn(async move {
+            inner.spawn(async move { ran.send(()).unwrap() });
+            starter.run(true, move || has_run.recv_timeout(Duration::from_secs(10))).await
+        });
+        runtime.block_on(started).unwrap().unwrap();
     }
 
     #[test]
