@@ -70,7 +70,7 @@ pub async fn run(
     let presence = Presence::of(request.extensions());
     let body = collect_limited(request.into_body(), MAX_REQUEST_BYTES).await.map_err(unread)?;
     let command = request::parse(&body, face, query, &context.defaults)?;
-    let attached = context.engine.attach(command).await.map_err(|refusal| refused(&refusal))?;
+    let attached = context.engine.attach(command).map_err(|refusal| refused(&refusal))?;
     let (start, attachment) = attached;
     let required = presence.require();
     let process = start.process().clone();

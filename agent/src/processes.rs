@@ -96,7 +96,7 @@ async fn start(
     let query = StartQuery::parse(request.uri().query())?;
     let body = collect_limited(request.into_body(), MAX_REQUEST_BYTES).await.map_err(unread)?;
     let command = parse(&body, Face::Detached, query, &context.defaults)?;
-    let start = context.engine.detach(command).await.map_err(|refusal| refused(&refusal))?;
+    let start = context.engine.detach(command).map_err(|refusal| refused(&refusal))?;
     Ok(exec::started(&start))
 }
 

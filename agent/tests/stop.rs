@@ -54,7 +54,7 @@ async fn what_commands_have_left_running_ends_with_the_agent() {
         on_disconnect: OnDisconnect::Keep,
         keeping: Keeping { keep: Keep::tail(1024), backpressure: false, spool: None },
     };
-    let start = engine.detach(request).await.unwrap();
+    let start = engine.detach(request).unwrap();
     start.process().ended().await;
     let Piece::Data(text) = start.process().output().look(Stream::Stdout, |all| all.read(0, 1024))
     else {

@@ -89,8 +89,8 @@ impl Engine {
     ///
     /// # Errors
     /// When it cannot start, or its id is taken; then nothing is left of it.
-    pub async fn attach(&self, request: Request) -> Result<(Start, Attachment), Refusal> {
-        let (start, attachment) = self.start(request, true).await?;
+    pub fn attach(&self, request: Request) -> Result<(Start, Attachment), Refusal> {
+        let (start, attachment) = self.start(request, true)?;
         let attachment = attachment.unwrap_or_else(|| start.process().attach());
         Ok((start, attachment))
     }
@@ -99,8 +99,8 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::attach`].
-    pub async fn detach(&self, request: Request) -> Result<Start, Refusal> {
-        let (start, _none) = self.start(request, false).await?;
+    pub fn detach(&self, request: Request) -> Result<Start, Refusal> {
+        let (start, _none) = self.start(request, false)?;
         if let Start::New(process) = &start {
             process.await_first_client();
         }
@@ -110,13 +110,13 @@ impl Engine {
     /// A process that starts can be stopped by a signal of another command before it has become the
     /// program, and holds its starter up meanwhile. So other work goes on elsewhere. A chosen id may have
     /// to wait for others, and a launcher for what it does.
-    async fn start(
+    fn start(
         &self,
         request: Request,
         attach: bool,
     ) -> Result<(Start, Option<Attachment>), Refusal> {
         let quick = request.id.is_none() && !request.spec.needs_launcher();
-        self.starter.run(quick, || self.start_here(request, attach)).await
+        self.starter.run(quick, || self.start_here(request, attach))
     }
 
     fn start_here(

@@ -8,6 +8,7 @@
 
 use std::{
     collections::BTreeMap,
+    future::ready,
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -16,16 +17,13 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::{Notify, Semaphore, SemaphorePermit},
-    task::{block_in_place, yield_now},
-    time::timeout,
+    sync::{Notify, Semaphore},
+    task::block_in_place,
 };
 use workspace_common::drain::Drain;
 
 /// A start that takes longer than this is slow. So long, and as long again, may all else have to wait.
 const SLOW: Duration = Duration::from_millis(5);
-/// How long to wait for a place. Those that come free do so in less, unless all are held by slow starts.
-const PATIENCE: Duration = Duration::from_millis(20);
 /// The stack of the thread that looks for slow starts: it does little else.
 const WATCHER_STACK: usize = 64 << 10;
 
@@ -34,8 +32,8 @@ const WATCHER_STACK: usize = 64 << 10;
 pub(super) struct Starter {
     /// How many more may be made where they are asked for.
     places: Semaphore,
-    has_places: bool,
     watch: Arc<Watch>,
+    drain: Drain,
 }
 
 #[derive(Debug, Default)]
@@ -75,25 +73,19 @@ impl Starter {
                 0
             }
         };
-        Self { places: Semaphore::new(places), has_places: places > 0, watch }
+        Self { places: Semaphore::new(places), watch, drain: drain.clone() }
     }
 
     /// Runs `start` in place when there is a place, if it is `quick`: then it waits for nothing but the new
-    /// process. Whoever is dropped before that has started nothing.
-    pub(super) async fn run<T>(&self, quick: bool, start: impl FnOnce() -> T) -> T {
-        let Some(_place) = self.place(quick).await else { return block_in_place(start) };
-        // What this task has woken last may wait for this very thread, and no other can take it over.
-        yield_now().await;
+    /// process. It waits for no place: on a busy machine many starts wait for the processors at once.
+    pub(super) fn run<T>(&self, quick: bool, start: impl FnOnce() -> T) -> T {
+        let place = if quick { self.places.try_acquire().ok() } else { None };
+        let Some(_place) = place else { return block_in_place(start) };
+        // What this task has woken last waits for this very thread, and no other can take it over: an empty
+        // task takes its place.
+        self.drain.spawn_uncounted(ready(()));
         let _lasting = self.watch.begin();
         start()
-    }
-
-    /// A place, if there is one in time.
-    async fn place(&self, quick: bool) -> Option<SemaphorePermit<'_>> {
-        if !quick || !self.has_places {
-            return None;
-        }
-        timeout(PATIENCE, self.places.acquire()).await.ok()?.ok()
     }
 }
 
@@ -213,7 +205,7 @@ mod tests {
             });
             let started = drain.spawn(async move {
                 request.await;
-                starter.run(true, start).await
+                starter.run(true, start)
             });
             let metrics = runtime.metrics();
             let sleeps = |worker| metrics.worker_park_unpark_count(worker) % 2 == 1;
@@ -225,6 +217,21 @@ mod tests {
             raise.write_all(b"x").unwrap();
             runtime.block_on(started).unwrap().unwrap();
         }
+    }
+
+    #[test]
+    fn what_was_woken_last_is_not_held_up() {
+        let runtime = runtime(2);
+        let (_trigger, drain) = drain::channel();
+        let starter = runtime.block_on(async { Starter::new(&drain) });
+        let (ran, has_run) = mpsc::channel();
+        let _inside = runtime.enter();
+        let inner = drain.clone();
+        let started = drain.spawn(async move {
+            inner.spawn(async move { ran.send(()).unwrap() });
+            starter.run(true, move || has_run.recv_timeout(Duration::from_secs(10)))
+        });
+        runtime.block_on(started).unwrap().unwrap();
     }
 
     #[test]

@@ -58,7 +58,7 @@ async fn what_forks_while_it_is_being_killed_is_ended_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_ends_its_command_unless_another_is_attached() {
     let (engine, _trigger) = engine(8);
-    let (process, first) = start(&engine, shell("sleep 600")).await;
+    let (process, first) = start(&engine, shell("sleep 600"));
     let second = process.attach();
     drop(first);
     assert_eq!(process.attached(), 1);
@@ -73,7 +73,7 @@ async fn the_cut_leaves_no_grace() {
     let (engine, trigger) = engine(1);
     let mut request = shell("trap '' TERM; while :; do sleep 600; done");
     request.ending.kill_grace = Duration::from_secs(3600);
-    let (process, _attachment) = start(&engine, request).await;
+    let (process, _attachment) = start(&engine, request);
     trigger.start();
     trigger.cut();
     trigger.finished().await;

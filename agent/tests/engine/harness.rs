@@ -81,8 +81,8 @@ pub(crate) fn shell_reading(script: &str, stdin: Stdin) -> Request {
 }
 
 /// Starts a command and stays attached to it.
-pub(crate) async fn start(engine: &Engine, request: Request) -> (Arc<Process>, Attachment) {
-    let (start, attachment) = engine.attach(request).await.unwrap();
+pub(crate) fn start(engine: &Engine, request: Request) -> (Arc<Process>, Attachment) {
+    let (start, attachment) = engine.attach(request).unwrap();
     (start.process().clone(), attachment)
 }
 
@@ -96,7 +96,7 @@ pub(crate) async fn outcome(process: &Process) -> Outcome {
 
 /// Runs a command to its end.
 pub(crate) async fn run(engine: &Engine, request: Request) -> (Outcome, Arc<Process>) {
-    let (process, _attachment) = start(engine, request).await;
+    let (process, _attachment) = start(engine, request);
     (outcome(&process).await, process)
 }
 

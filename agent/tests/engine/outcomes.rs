@@ -66,11 +66,11 @@ async fn what_is_left_running_is_ended_where_that_is_wanted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_limit_and_the_drain_refuse_new_commands() {
     let (engine, trigger) = engine(1);
-    let (first, _attachment) = start(&engine, shell("sleep 600")).await;
-    assert!(matches!(engine.attach(shell("true")).await, Err(Refusal::TooMany(1))));
+    let (first, _attachment) = start(&engine, shell("sleep 600"));
+    assert!(matches!(engine.attach(shell("true")), Err(Refusal::TooMany(1))));
     trigger.start();
     assert!(!outcome(&first).await.timed_out());
-    assert!(matches!(engine.attach(shell("true")).await, Err(Refusal::Draining)));
+    assert!(matches!(engine.attach(shell("true")), Err(Refusal::Draining)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +91,7 @@ async fn every_one_of_many_short_commands_reports_its_own_status() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_stdin_is_fed_until_it_is_closed() {
     let (engine, _trigger) = engine(8);
-    let (process, _attachment) = start(&engine, shell_reading("cat", Stdin::Open)).await;
+    let (process, _attachment) = start(&engine, shell_reading("cat", Stdin::Open));
     for part in ["abc", "def"] {
         process.stdin().unwrap().send(part.into()).await.unwrap();
     }
