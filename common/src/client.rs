@@ -152,13 +152,13 @@ impl Client {
 
     async fn connect(&self) -> Result<http1::SendRequest<Body>, ClientError> {
         let connected = match &self.endpoint {
-            Endpoint::Unix(path) => connect_unix(path).await.map(Stream::unix_for_bulk),
+            Endpoint::Unix(path) => connect_unix(path).await.map(Stream::Unix),
             Endpoint::Http(authority) => TcpStream::connect(authority).await.map(Stream::tcp),
         };
         let stream = connected
             .map_err(|source| ClientError::Connect { endpoint: self.endpoint.clone(), source })?;
         let (sender, connection) = http1::Builder::new()
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(stream.for_bulk()))
             .await
             .map_err(|source| self.exchange_error(source))?;
         drive(connection);

@@ -123,7 +123,8 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let (timeout, connection_drain) = (options.header_timeout, drain.clone());
-    let serve_one = move |stream, peer, _served| {
+    let serve_one = move |stream: Stream, peer, _served| {
+        let stream = stream.for_bulk();
         let handler = handler.clone();
         let (presence, missed) = Presence::watch(&stream);
         let handler = move |mut request: Request<Incoming>| {

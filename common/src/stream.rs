@@ -25,14 +25,17 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Wraps a Unix connection and gives it more room for what is sent: with the default, the two ends
-    /// wake each other for every few pages.
-    pub fn unix_for_bulk(stream: UnixStream) -> Self {
+    /// Gives a Unix connection more room for what is sent: with the default, its ends wake each other
+    /// for every few pages. TCP finds out by itself how much it needs.
+    #[must_use]
+    pub fn for_bulk(self) -> Self {
         use rustix::net::sockopt::set_socket_send_buffer_size;
-        if let Err(error) = set_socket_send_buffer_size(&stream, SEND_BUFFER) {
+        if let Self::Unix(stream) = &self
+            && let Err(error) = set_socket_send_buffer_size(stream, SEND_BUFFER)
+        {
             tracing::debug!(%error, "cannot enlarge the send buffer of a connection");
         }
-        Self::Unix(stream)
+        self
     }
 
     /// Wraps a TCP connection and turns Nagle's algorithm off: every message here is latency-bound.

@@ -9,6 +9,7 @@
 //! by name (see [`require!`]).
 
 pub mod agent;
+pub mod ambush;
 pub mod attached;
 pub mod bad_inputs;
 pub mod binaries;

@@ -3,12 +3,15 @@
 use std::{
     fs,
     io::{Seek, SeekFrom, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use workspace_tests::agent::{Agent, Setup};
+use workspace_tests::{
+    agent::{Agent, Setup},
+    ambush::Ambush,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -137,6 +140,45 @@ fn one_with_a_base_says_it_too() -> Result<()> {
         ensure!(spared > 6 * MIB && spared <= 8 * MIB, "{subcommand}: {plan}");
         let done = report(&agent, subcommand, &arguments)?;
         ensure!(number(&done, "spared") == spared, "{plan} and then {done}");
+    }
+    Ok(())
+}
+
+/// Runs a subcommand for which `changed` is another file by the time that it makes `request`, after it
+/// has been compared.
+fn with_a_change_at(
+    request: &'static str,
+    agent: &Agent,
+    (subcommand, arguments): (&str, &[&str]),
+    changed: PathBuf,
+) -> Result<Value> {
+    let socket = agent.directory().join(format!("ambush-{subcommand}"));
+    let change = move || fs::write(changed, noise(5, 9)).expect("it is there");
+    let ambush = Ambush::lay(socket, &agent.socket(), request, change)?;
+    let more = ["--no-whole-file", "--json"];
+    let output = ambush.cli(subcommand).args(arguments).args(more).output()?;
+    ensure!(output.status.success() && ambush.is_sprung(), "{output:?}");
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+#[test]
+fn a_file_that_changes_once_it_has_been_compared_is_sent_whole() -> Result<()> {
+    let (agent, local) = (Agent::start()?, tempfile::tempdir()?);
+    let (here, there) = (local.path().join("big"), agent.root().join("w/big"));
+    fs::write(&here, noise(8, 1))?;
+    agent.run_cli("push", &[path(local.path()), "w"])?;
+    change_a_byte(&here)?;
+    let push: (_, &[_]) = ("push", &[path(local.path()), "w"]);
+    let pushed = with_a_change_at("POST /v1/sync/push", &agent, push, there.clone())?;
+    same(&here, &there)?;
+    change_a_byte(&there)?;
+    insert_in_front(&there)?;
+    let pull: (_, &[_]) = ("pull", &["w", path(local.path())]);
+    let pulled = with_a_change_at("POST /v1/sync/delta", &agent, pull, here.clone())?;
+    same(&here, &there)?;
+    for moved in [pushed, pulled] {
+        assert_eq!((&moved["files"], number(&moved, "spared")), (&json!(1), 0), "{moved}");
+        ensure!(number(&moved, "bytes") >= 8 * MIB, "{moved}");
     }
     Ok(())
 }
