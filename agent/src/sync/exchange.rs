@@ -35,7 +35,7 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
 {
     let pump = Some(Box::pin(async move { feed.pump(request).await }) as Pump);
-    let mut answer = Exchange { begun: false, first: None, body, pump };
+    let mut answer = Exchange { begun: false, first: None, body, ended: false, pump };
     match answer.frame().await {
         Some(Err(error)) => {
             if let Some(pump) = answer.pump {
@@ -52,7 +52,7 @@ where
 /// # Errors
 /// What the body fails with before its first bytes.
 pub(super) async fn begun(body: Body) -> Result<Body, Problem> {
-    let mut answer = Exchange { begun: false, first: None, body, pump: None };
+    let mut answer = Exchange { begun: false, first: None, body, ended: false, pump: None };
     match answer.frame().await {
         Some(Err(error)) => Err(problem(error)),
         first => Ok(answer.begin_with(first.and_then(Result::ok))),
@@ -79,12 +79,33 @@ struct Exchange {
     /// What was waited for.
     first: Option<Frame<Bytes>>,
     body: Body,
+    /// Whether the body has ended, perhaps before the request.
+    ended: bool,
     pump: Option<Pump>,
 }
 
 impl Exchange {
     fn begin_with(self, first: Option<Frame<Bytes>>) -> Body {
         Self { begun: true, first, ..self }.boxed_unsync()
+    }
+}
+
+impl Exchange {
+    /// The end of the answer is held back until the request has ended. The last chunk of a manifest says
+    /// nothing, so the answer may be complete before it has come; the connection would be closed then, and
+    /// a client that still writes loses what it has not read.
+    fn poll_body(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if !self.ended {
+            let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
+            if frame.is_some() {
+                return Poll::Ready(frame);
+            }
+            self.ended = true;
+        }
+        if self.pump.is_some() { Poll::Pending } else { Poll::Ready(None) }
     }
 }
 
@@ -102,10 +123,35 @@ impl HttpBody for Exchange {
         if self.pump.as_mut().is_some_and(|pump| pump.as_mut().poll(context).is_ready()) {
             self.pump = None;
         }
-        let frame = Pin::new(&mut self.body).poll_frame(context);
+        let frame = self.poll_body(context);
         if let (Poll::Ready(Some(Err(error))), true) = (&frame, self.begun) {
             tracing::warn!(%error, "an answer was cut");
         }
         frame
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use futures_util::FutureExt;
+    use http_body_util::channel::Channel;
+    use workspace_common::body::full;
+
+    use super::*;
+    use crate::files::transfer;
+
+    #[tokio::test]
+    async fn an_answer_does_not_end_before_its_request() {
+        let (feed, _intake) = transfer::upload();
+        let (mut sender, request) = Channel::<Bytes, io::Error>::new(1);
+        sender.send_data("all that is wanted".into()).await.unwrap();
+        let mut answer = exchange(feed, request, full("answer")).await.unwrap();
+        let frame = answer.frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), "answer");
+        assert!(answer.frame().now_or_never().is_none());
+        drop(sender);
+        assert!(answer.frame().await.is_none());
     }
 }
