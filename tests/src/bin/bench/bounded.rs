@@ -12,6 +12,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// Longer than any copy here takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How a reason begins.
+pub(crate) const FAILED: &str = "did not work";
 /// Characters of a reason that a table has room for.
 const ROOM: usize = 100;
 
@@ -45,7 +47,7 @@ pub(crate) fn reason(error: &anyhow::Error) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let short: String = text.chars().take(ROOM).collect();
     let more = if short.len() < text.len() { "…" } else { "" };
-    format!("did not work: {short}{more}")
+    format!("{FAILED}: {short}{more}")
 }
 
 #[cfg(test)]

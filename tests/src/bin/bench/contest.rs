@@ -54,26 +54,27 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// Runs all of them in turn and gives a row for each contender. Ours must not fail.
-pub(crate) fn contest(
+/// Runs all of them in turn and gives a row for each contender.
+pub(crate) fn contest<'a>(
     what: &str,
     rounds: usize,
-    mut ours: impl FnMut(usize) -> Result<f64>,
-    mut others: Vec<Contender<'_>>,
-) -> Result<Vec<Row>> {
+    ours: impl FnMut(usize) -> Result<f64> + 'a,
+    mut others: Vec<Contender<'a>>,
+) -> Vec<Row> {
     let rounds = pace::rounds(rounds);
     let names = others.iter().map(|other| other.name).collect::<Vec<_>>().join(", ");
     progress::say(format!("  {what}: {rounds} rounds of ours, {names}"));
+    let mut ours = Contender::new(Role::Peer, "ours", Box::new(ours));
     let mut own = Vec::new();
     let mut theirs: Vec<Vec<f64>> = others.iter().map(|_| Vec::new()).collect();
     for number in 0..rounds {
-        own.push(ours(number)?);
+        ours.run(number, &mut own);
         for (other, times) in others.iter_mut().zip(&mut theirs) {
             other.run(number, times);
         }
     }
-    let own = Row::new(what, Unit::Milliseconds, Ok(own.into_iter().collect()));
-    Ok(others.into_iter().zip(theirs).map(|(other, times)| other.row(&own, times)).collect())
+    let own = Row::new(what, Unit::Milliseconds, ours.figure(own));
+    others.into_iter().zip(theirs).map(|(other, times)| other.row(&own, times)).collect()
 }
 
 impl Contender<'_> {
@@ -90,9 +91,12 @@ impl Contender<'_> {
         }
     }
 
+    fn figure(&self, times: Vec<f64>) -> Measured {
+        self.round.as_ref().map(|_| times.into_iter().collect()).map_err(String::clone)
+    }
+
     fn row(self, ours: &Row, times: Vec<f64>) -> Row {
-        let figure: Measured = self.round.map(|_| times.into_iter().collect());
-        let row = ours.clone().beside(self.role, self.name, figure);
+        let row = ours.clone().beside(self.role, self.name, self.figure(times));
         match self.target {
             Some(target) => row.target(target),
             None => row,

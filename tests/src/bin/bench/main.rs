@@ -33,10 +33,14 @@ mod transfer;
 
 use std::{fs, time::Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use workspace_tests::binaries;
 
-use crate::{machine::Machine, report::Report, row::Row};
+use crate::{
+    machine::Machine,
+    report::Report,
+    row::{Row, Unit},
+};
 
 /// What is measured, in the order of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,10 +149,17 @@ fn measure(subjects: &[Subject]) -> Result<()> {
     let mut rows = Vec::new();
     for subject in subjects {
         progress::say(format!("measuring {} …", subject.name()));
-        rows.extend(subject.measure()?);
+        rows.extend(subject.measure().unwrap_or_else(|error| {
+            let reason = bounded::reason(&error);
+            vec![Row::new(format!("all of {}", subject.name()), Unit::Milliseconds, Err(reason))]
+        }));
     }
     let seconds = begun.elapsed().as_secs();
-    write(&Report { machine, rows, seconds, quick: pace::is_quick() })
+    let report = Report { machine, rows, seconds, quick: pace::is_quick() };
+    write(&report)?;
+    let failed = report.rows.iter().filter(|row| row.failed()).count();
+    ensure!(failed == 0, "in {failed} rows ours did not work");
+    Ok(())
 }
 
 fn write(report: &Report) -> Result<()> {

@@ -53,8 +53,8 @@ pub(crate) fn tunnels() -> Result<Vec<Row>> {
 }
 
 fn made(all: &mut [Contender]) -> Result<Vec<Row>> {
-    let many = interleaved("new tunnels, 32 clients", all, |it| load(it, MANY, new_tunnel))?;
-    let alone = interleaved("new tunnels, 1 client", all, |it| load(it, 1, new_tunnel))?;
+    let many = interleaved("new tunnels, 32 clients", all, |it| load(it, MANY, new_tunnel));
+    let alone = interleaved("new tunnels, 1 client", all, |it| load(it, 1, new_tunnel));
     let made = rows(&many, 0, "proxy: new tunnels, 32 clients", Unit::PerSecond);
     let mut made = aimed(made, ENVOY, Target::RatioAtLeast(1.5));
     made.extend(rows(&alone, 1, "proxy: new tunnel, 1 client, p50", Unit::Milliseconds));
@@ -63,8 +63,8 @@ fn made(all: &mut [Contender]) -> Result<Vec<Row>> {
 }
 
 fn asked(all: &mut [Contender]) -> Result<Vec<Row>> {
-    let many = interleaved("requests in tunnels, 32 clients", all, |it| load(it, MANY, request))?;
-    let alone = interleaved("requests in a tunnel, 1 client", all, |it| load(it, 1, request))?;
+    let many = interleaved("requests in tunnels, 32 clients", all, |it| load(it, MANY, request));
+    let alone = interleaved("requests in a tunnel, 1 client", all, |it| load(it, 1, request));
     let what = "proxy: requests of 1 KiB through tunnels, 32 clients";
     let asked = rows(&many, 0, what, Unit::PerSecond);
     let mut asked = aimed(asked, HAPROXY, Target::RatioAtLeast(1.2));
@@ -75,7 +75,7 @@ fn asked(all: &mut [Contender]) -> Result<Vec<Row>> {
 }
 
 fn downloaded(all: &mut [Contender]) -> Result<Vec<Row>> {
-    let bulk = interleaved("download through a tunnel", all, download)?;
+    let bulk = interleaved("download through a tunnel", all, download);
     let what = "proxy: download through a tunnel";
     let speed = rows(&bulk, 0, what, Unit::MebiBytesPerSecond);
     let mut downloaded = aimed(speed, HAPROXY, Target::RatioAtLeast(0.95));
@@ -131,8 +131,8 @@ impl Figures {
 
 fn of_way(way: &Way, what: &str, origin: SocketAddr) -> Result<Figures> {
     let mut all = Contender::all(way, origin)?;
-    let many = interleaved(&format!("{what}, 32 clients"), &mut all, |it| load(it, MANY, request))?;
-    let alone = interleaved(&format!("{what}, 1 client"), &mut all, |it| load(it, 1, request))?;
+    let many = interleaved(&format!("{what}, 32 clients"), &mut all, |it| load(it, MANY, request));
+    let alone = interleaved(&format!("{what}, 1 client"), &mut all, |it| load(it, 1, request));
     let each = format!("proxy: processor time of {what}, each");
     let asked = rows(&many, 0, &format!("proxy: {what}, 32 clients"), Unit::PerSecond);
     let spent = processor(&many, 3, &each, Unit::Microseconds);

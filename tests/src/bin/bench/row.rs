@@ -1,6 +1,9 @@
 //! One line of the report: a figure of ours, what it is held against, and the target. Pure.
 
-use crate::series::{Ratio, Series};
+use crate::{
+    bounded::FAILED,
+    series::{Ratio, Series},
+};
 
 /// A figure, or why there is none.
 pub(crate) type Measured = Result<Series, String>;
@@ -118,6 +121,11 @@ impl Row {
         let other = self.other.as_ref()?.figure.as_ref().ok()?;
         let ratio = self.ours.as_ref().ok()?.ratio(other);
         [ratio.low, ratio.median, ratio.high].iter().all(|it| it.is_finite()).then_some(ratio)
+    }
+
+    /// Whether ours should have worked and did not.
+    pub(crate) fn failed(&self) -> bool {
+        self.ours.as_ref().is_err_and(|reason| reason.starts_with(FAILED))
     }
 
     pub(crate) fn verdict(&self) -> Verdict {

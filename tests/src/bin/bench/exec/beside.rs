@@ -12,17 +12,20 @@ use workspace_tests::{
 use crate::{
     bounded, containers,
     contest::{Contender, Round, contest, timed},
-    row::{Row, Unit},
+    row::{Role, Row, Unit},
     server::Server,
 };
 
 const ROUNDS: usize = 21;
+const MANY_ROUNDS: usize = 201;
+const UNIT: Unit = Unit::Milliseconds;
 
 pub(super) fn measure(agent: &Agent) -> Result<Vec<Row>> {
     let mut rows = beside_docker(agent)?;
+    rows.extend(isolated(agent)?);
     rows.extend(under_gvisor().unwrap_or_else(|error| {
         let what = "agent under gVisor: exec /bin/true";
-        vec![Row::new(what, Unit::Milliseconds, Err(bounded::reason(&error)))]
+        vec![Row::new(what, UNIT, Err(bounded::reason(&error)))]
     }));
     Ok(rows)
 }
@@ -33,13 +36,27 @@ fn beside_docker(agent: &Agent) -> Result<Vec<Row>> {
         Box::new(|_| timed(|| containers::exec(container, &["/bin/true"])))
     });
     let docker = Contender::perhaps("docker exec", docker).faster(50.0);
-    contest("agent: exec /bin/true, one after the other", ROUNDS, ours(agent)?, vec![docker])
+    let what = "agent: exec /bin/true, one after the other";
+    Ok(contest(what, ROUNDS, ours(agent)?, vec![docker]))
+}
+
+/// The namespace is made at the start, so a command should cost as much as without.
+fn isolated(agent: &Agent) -> Result<Vec<Row>> {
+    let what = "agent: exec /bin/true without a network (--isolate-net)";
+    let isolated = match Setup::new()?.args(&["--isolate-net", "required"]).start() {
+        Ok(isolated) => isolated,
+        Err(error) => return Ok(vec![Row::new(what, UNIT, Err(bounded::reason(&error)))]),
+    };
+    let mut without = ours(agent)?;
+    let without: Round<'_> = Box::new(&mut without);
+    let without = Contender::new(Role::Floor, "with the network", without).at_most(1.1);
+    Ok(contest(what, MANY_ROUNDS, ours(&isolated)?, vec![without]))
 }
 
 fn under_gvisor() -> Result<Vec<Row>> {
     if let Some(reason) = Tool::Gvisor.missing() {
         let what = "agent under gVisor: exec /bin/true";
-        return Ok(vec![Row::new(what, Unit::Milliseconds, Err(reason))]);
+        return Ok(vec![Row::new(what, UNIT, Err(reason))]);
     }
     let setup = Setup::new()?;
     let (sandbox, run) = Sandbox::new(&setup.command(), 0, setup.directory())?;
@@ -47,7 +64,8 @@ fn under_gvisor() -> Result<Vec<Row>> {
     let runsc: Round<'_> =
         Box::new(|_| timed(|| bounded::run(&mut sandbox.exec(&["/bin/true"])).map(drop)));
     let runsc = Contender::perhaps("runsc exec", Ok(runsc)).faster(4.0);
-    contest("agent under gVisor: exec /bin/true", ROUNDS, ours(&agent)?, vec![runsc])
+    let what = "agent under gVisor: exec /bin/true";
+    Ok(contest(what, ROUNDS, ours(&agent)?, vec![runsc]))
 }
 
 /// One exec, on a connection that is kept.

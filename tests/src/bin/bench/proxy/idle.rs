@@ -35,11 +35,13 @@ pub(crate) fn measure() -> Result<Vec<Row>> {
     let ours = ours(most)?;
     let each = (ours[2].resident - ours[0].resident) / (most - FEW) as f64;
     let each = Row::new(what, Unit::KibiBytes, Ok(Series::single(each)));
-    let each = each.target(Target::AtMost(5.0));
     let mut rows = Vec::new();
     for (name, start) in peers::of(&Way::Tunnel) {
         progress::say(format!("  {most} idle tunnels of {name}"));
         rows.push(each.clone().beside(Role::Peer, name, of_peer(name, *start, most)));
+    }
+    if let Some(first) = rows.first_mut() {
+        first.target = Some(Target::AtMost(5.0));
     }
     rows.extend(growth(&ours));
     Ok(rows)

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use super::{
     NO_PROXY,
-    contender::{self, Contender, Running},
+    contender::{Contender, Running},
 };
 use crate::{
     bounded, pace, progress,
@@ -22,21 +22,21 @@ pub(super) struct Rounds<const N: usize> {
     figures: Result<Vec<[f64; N]>, String>,
 }
 
-/// Every contender in turn, again and again. One that fails is out, with its reason; ours must not.
+/// Every contender in turn, again and again. One that fails is out, with its reason.
 pub(super) fn interleaved<const N: usize>(
     what: &str,
     contenders: &mut [Contender],
     run: impl Fn(&Running) -> Result<[f64; N]>,
-) -> Result<Vec<Rounds<N>>> {
+) -> Vec<Rounds<N>> {
     let rounds = pace::rounds(ROUNDS);
     let mut all: Vec<Rounds<N>> = contenders.iter().map(Rounds::begin).collect();
     for round in 1..=rounds {
         progress::say(format!("  {what}: round {round} of {rounds}"));
         for (contender, rounds) in contenders.iter_mut().zip(&mut all) {
-            rounds.one(contender, &run)?;
+            rounds.one(contender, &run);
         }
     }
-    Ok(all)
+    all
 }
 
 impl<const N: usize> Rounds<N> {
@@ -45,24 +45,18 @@ impl<const N: usize> Rounds<N> {
         Self { name: contender.name, role: contender.role, figures }
     }
 
-    fn one(
-        &mut self,
-        contender: &Contender,
-        run: impl Fn(&Running) -> Result<[f64; N]>,
-    ) -> Result<()> {
+    fn one(&mut self, contender: &Contender, run: impl Fn(&Running) -> Result<[f64; N]>) {
         let (Ok(running), Ok(figures)) = (&contender.running, &mut self.figures) else {
-            return Ok(());
+            return;
         };
         match run(running).context(contender.name) {
             Ok(round) => figures.push(round),
-            Err(error) if contender.name == contender::OURS => return Err(error),
             Err(error) => {
                 let reason = bounded::reason(&error);
                 progress::say(format!("    {reason}"));
                 self.figures = Err(reason);
             }
         }
-        Ok(())
     }
 
     pub(super) fn figure(&self, at: usize) -> Measured {

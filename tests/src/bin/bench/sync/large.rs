@@ -85,14 +85,14 @@ fn fresh(world: &World, source: &Path) -> Result<Vec<Row>> {
         let (made, name) = world.remote("large", number);
         making(&made, || world.push(source, &name))
     };
-    let mut rows = contest("agent: push 1 file of 1 GiB", ROUNDS, push, others())?;
+    let mut rows = contest("agent: push 1 file of 1 GiB", ROUNDS, push, others());
     let (there, name) = world.remote("large", ROUNDS);
     world.push(source, &name)?;
     let pull = |number| {
         let made = local("ours", number);
         making(&made, || world.pull(&name, &made))
     };
-    rows.extend(contest("agent: pull 1 file of 1 GiB", ROUNDS, pull, others())?);
+    rows.extend(contest("agent: pull 1 file of 1 GiB", ROUNDS, pull, others()));
     fs::remove_dir_all(there)?;
     Ok(rows)
 }
@@ -114,13 +114,13 @@ fn changed(world: &World, source: &Path) -> Result<Vec<Row>> {
         timed(|| world.push(source, &name))
     };
     let what = "agent: push 1 GiB of which one byte has changed";
-    let mut rows = contest(what, ROUNDS, push, others())?;
+    let mut rows = contest(what, ROUNDS, push, others());
     let pull = |number| {
         change(&far, number + 100)?;
         timed(|| world.pull(&name, source))
     };
     let what = "agent: pull 1 GiB of which one byte has changed";
-    rows.extend(contest(what, ROUNDS, pull, others())?);
+    rows.extend(contest(what, ROUNDS, pull, others()));
     fs::remove_dir_all(there)?;
     Ok(rows)
 }

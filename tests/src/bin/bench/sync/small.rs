@@ -67,7 +67,7 @@ fn push(
     if files <= FEW {
         others.push(one_by_one(world, files));
     }
-    contest(&format!("agent: push {files} files of 4 KiB"), rounds, ours, others)
+    Ok(contest(&format!("agent: push {files} files of 4 KiB"), rounds, ours, others))
 }
 
 fn pull(
@@ -106,7 +106,7 @@ fn pull(
             making(&made, || containers::copy(&from, text(&made)?))
         }),
     ];
-    contest(&format!("agent: pull {files} files of 4 KiB"), rounds, ours, others)
+    Ok(contest(&format!("agent: pull {files} files of 4 KiB"), rounds, ours, others))
 }
 
 fn tar<'a>(world: &'a World, source: &'a Path, files: usize) -> Contender<'a> {
