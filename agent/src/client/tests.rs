@@ -5,6 +5,7 @@ use std::{fs, os::unix::fs::symlink, path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use clap::Parser;
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use workspace_common::{
     body::{Body, full},
@@ -62,9 +63,13 @@ impl Agent {
     /// Something that answers everything with the same bytes, in the place of an agent.
     fn impostor(answer: impl Into<Bytes>) -> Self {
         let answer = answer.into();
-        Self::start_with(move |_, _| {
+        Self::start_with(move |_, request: Request<Incoming>| {
             let answer = answer.clone();
-            async move { Response::new(full(answer)) }
+            async move {
+                // Whoever answers before the request has ended may have its client see a broken pipe.
+                request.into_body().collect().await.unwrap();
+                Response::new(full(answer))
+            }
         })
     }
 
