@@ -5,9 +5,9 @@
 //! here, from its raw bytes. In its place the library gets a mark, by which the service knows to
 //! answer with the refusal; after it nothing more is read.
 //!
-//! Heads are held back until they are whole. Those that come whole, and bodies, pass without a copy, and after a CONNECT or the
-//! wish for a WebSocket nothing is looked at any more; a wish that is not granted ends the connection
-//! ([`crate::service`]), so that nothing unchecked is ever read as a request.
+//! Heads are held back until they are whole. Those that come whole, and bodies, pass without a copy, and
+//! after a CONNECT or the wish for a WebSocket nothing is looked at any more; a wish that is not granted
+//! ends the connection ([`crate::service`]), so that nothing unchecked is ever read as a request.
 
 pub mod answers;
 pub mod chunks;

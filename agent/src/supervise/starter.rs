@@ -133,8 +133,10 @@ impl Watch {
         let mut seen = 0;
         while let Some(next) = self.await_start(seen) {
             seen = next;
-            thread::sleep(SLOW);
-            if self.lock().starting.values().any(|begun| begun.elapsed() >= SLOW) {
+            let lasts = |state: &mut State| !state.closed;
+            let waited = self.changed.wait_timeout_while(self.lock(), SLOW, lasts);
+            let (state, _timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
+            if state.starting.values().any(|begun| begun.elapsed() >= SLOW) {
                 self.slow.notify_one();
             }
         }

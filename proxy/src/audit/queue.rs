@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// A text of more room than this is given back to the allocator once it is written.
 const KEPT: usize = 256 * 1024;
@@ -111,13 +112,16 @@ impl Queue {
         self.failing.load(Ordering::Relaxed)
     }
 
-    /// Waits for something to do: whether somebody waits for it. Nothing when nothing more will come.
-    pub(super) fn wait(&self) -> Option<bool> {
+    /// Waits for something to write, and then for more of it for at most `gather`, unless somebody waits
+    /// for it. False when nothing more will come.
+    pub(super) fn wait(&self, gather: Duration) -> bool {
         let nothing = |waiting: &mut Waiting| waiting.taken.is_empty() && !waiting.closed;
         let waiting = self.arrived.wait_while(self.lock(), nothing);
         let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
-        let asked = !waiting.taken.flushes.is_empty() || waiting.closed;
-        (!waiting.taken.is_empty()).then_some(asked)
+        let patient = |waiting: &mut Waiting| waiting.taken.flushes.is_empty() && !waiting.closed;
+        let gathered = self.arrived.wait_timeout_while(waiting, gather, patient);
+        let (waiting, _timed_out) = gathered.unwrap_or_else(PoisonError::into_inner);
+        !waiting.taken.is_empty()
     }
 
     pub(super) fn take(&self) -> Taken {

@@ -21,7 +21,7 @@ use crate::audit::queue::{Place, Queue};
 /// Lines that wait to be written; about 4 MiB at the usual 500 bytes a line.
 pub const PLACES: usize = 8192;
 
-/// How long the thread lets lines gather before it writes them. A line that finds it asleep costs the
+/// How long the thread lets lines gather before it writes them, unless somebody waits for it. A line that finds it asleep costs the
 /// request a system call to wake it, and all that follow in this time cost none.
 const GATHER: Duration = Duration::from_millis(10);
 
@@ -127,10 +127,7 @@ impl AuditWriter {
 }
 
 fn run(queue: &Queue, mut batch: Batch<impl Write>) {
-    while let Some(flush) = queue.wait() {
-        if !flush {
-            thread::sleep(GATHER);
-        }
+    while queue.wait(GATHER) {
         let taken = queue.take();
         let outcome = batch.write(&taken.text);
         queue.written(taken, outcome);

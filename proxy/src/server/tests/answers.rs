@@ -6,7 +6,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use super::harness::{Origin, Proxy, Then, answer_until_full};
+use super::harness::{Origin, Proxy, Then, answer_until_full, get};
 
 #[tokio::test]
 async fn upstream_connections_are_kept_and_a_closed_one_is_replaced() {
@@ -16,9 +16,7 @@ async fn upstream_connections_are_kept_and_a_closed_one_is_replaced() {
     let proxy = Proxy::allowing(&[origin.port, closing.port]);
     for p in [origin.port, closing.port] {
         for _ in 0..5 {
-            let request =
-                format!("GET http://plain.test:{p}/ HTTP/1.1\r\nHost: plain.test:{p}\r\n\r\n");
-            assert_eq!(proxy.ask(&request).await.status, 200);
+            assert_eq!(proxy.ask(&get(p)).await.status, 200);
         }
     }
     assert!(origin.connections() < 5, "{}", origin.connections());
@@ -36,10 +34,7 @@ async fn malformed_answers_become_an_error_or_a_visible_cut() {
     ] {
         let origin = Origin::start(answer, Then::Close).await;
         let proxy = Proxy::allowing(&[origin.port]);
-        let p = origin.port;
-        let request =
-            format!("GET http://plain.test:{p}/ HTTP/1.1\r\nHost: plain.test:{p}\r\n\r\n");
-        let got = proxy.ask(&request).await;
+        let got = proxy.ask(&get(origin.port)).await;
         assert_eq!((got.status, got.code()), (502, "bad_upstream"), "{answer}");
     }
 }
@@ -52,11 +47,8 @@ async fn a_body_that_breaks_off_looks_broken_to_the_client() {
     )
     .await;
     let proxy = Proxy::allowing(&[origin.port]);
-    let p = origin.port;
     let mut client = proxy.connect();
-    client
-        .send(&format!("GET http://plain.test:{p}/ HTTP/1.1\r\nHost: plain.test:{p}\r\n\r\n"))
-        .await;
+    client.send(&get(origin.port)).await;
     assert!(client.head().await.starts_with("HTTP/1.1 200"));
     assert!(!client.rest().await.ends_with("0\r\n\r\n"));
     assert_eq!(proxy.audit()[0]["close_reason"], "upstream_broke");
@@ -106,9 +98,7 @@ async fn what_the_stop_cuts_before_its_answer_is_not_the_origins_fault() {
             .await;
         let (mut origin, _) = listener.accept().await.unwrap();
         assert_eq!(origin.read_u8().await.unwrap(), b'G', "the request has left");
-        proxy.trigger.start();
-        proxy.trigger.cut();
-        proxy.trigger.finished().await;
+        proxy.cut().await;
         let lines = proxy.audit();
         assert_eq!(lines.len(), 1);
         assert_eq!(lines[0]["code"], "draining", "{more:?}");

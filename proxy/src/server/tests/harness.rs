@@ -119,12 +119,24 @@ impl Proxy {
         client.answer().await
     }
 
+    /// Stops it as a second signal does: whatever is under way is cut.
+    pub(super) async fn cut(&self) {
+        self.trigger.start();
+        self.trigger.cut();
+        self.trigger.finished().await;
+    }
+
     /// The audit lines so far.
     pub(super) fn audit(&self) -> Vec<serde_json::Value> {
         self.context.sinks.writer.flush();
         let text = String::from_utf8(self.log.0.lock().unwrap().clone()).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
+}
+
+/// A plain request for `plain.test` at this port.
+pub(super) fn get(port: u16) -> String {
+    format!("GET http://plain.test:{port}/ HTTP/1.1\r\nHost: plain.test:{port}\r\n\r\n")
 }
 
 /// A workspace's side of a connection.

@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use workspace_common::serve::Welcome;
 use workspace_common::stream::Peer;
 
-use super::harness::{Origin, Proxy};
+use super::harness::{Origin, Proxy, get};
 use crate::host::{HostPort, Scheme};
 use crate::policy::{self, Question};
 use crate::service::{self, Inside};
@@ -59,9 +59,6 @@ async fn the_others_go_on_and_the_request_leaves_its_line() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (p, s) = (origin.port, silent.local_addr().unwrap().port());
     let proxy = Proxy::allowing(&[p, s]);
-    let get = |port: u16| {
-        format!("GET http://plain.test:{port}/ HTTP/1.1\r\nHost: plain.test:{port}\r\n\r\n")
-    };
     let mut other = proxy.connect();
     other.send(&get(p)).await;
     assert_eq!(other.answer().await.status, 200);
@@ -94,7 +91,5 @@ async fn the_others_go_on_and_the_request_leaves_its_line() {
     let counted = r#"ws_proxy_requests_total{code="panicked",decision="error",mode="forward"} 1"#;
     assert!(proxy.context.sinks.metrics.text().contains(counted));
     // A task that panicked is a task that has ended: the process stops as ever.
-    proxy.trigger.start();
-    proxy.trigger.cut();
-    proxy.trigger.finished().await;
+    proxy.cut().await;
 }

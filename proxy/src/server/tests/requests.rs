@@ -1,6 +1,6 @@
 //! What becomes of requests before and on their way out.
 
-use super::harness::{Origin, Proxy, Then};
+use super::harness::{Origin, Proxy, Then, get};
 
 #[tokio::test]
 async fn odd_requests_are_refused_without_a_connection() {
@@ -133,16 +133,11 @@ async fn a_client_that_goes_away_leaves_one_line() {
     let origin =
         Origin::start("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok", Then::KeepOpen).await;
     let proxy = Proxy::allowing(&[origin.port]);
-    let p = origin.port;
     let mut client = proxy.connect();
-    client
-        .send(&format!("GET http://plain.test:{p}/ HTTP/1.1\r\nHost: plain.test:{p}\r\n\r\n"))
-        .await;
+    client.send(&get(origin.port)).await;
     client.head().await;
     drop(client);
-    proxy.trigger.start();
-    proxy.trigger.cut();
-    proxy.trigger.finished().await;
+    proxy.cut().await;
     let lines = proxy.audit();
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0]["host"], "plain.test");
