@@ -8,12 +8,13 @@ use bytes::Bytes;
 use futures_util::stream::unfold;
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use serde_json::{Value, json};
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
     time::Instant,
 };
+use workspace_common::linger::Received;
 use workspace_common::{
     body::{Body, BoxError},
     drain::{Drain, Hold},
@@ -61,7 +62,7 @@ pub struct EventsContext {
 /// 400 for a query parameter.
 pub fn handle(
     context: &EventsContext,
-    request: &Request<Incoming>,
+    request: &Request<Received>,
 ) -> Result<Response<Body>, Problem> {
     if request.method() != Method::GET {
         return Ok(method_not_allowed("GET"));

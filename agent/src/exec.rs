@@ -17,8 +17,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use serde_json::{Value, json};
+use workspace_common::linger::Received;
 use workspace_common::{
     body::{self, Body, BodyError, collect_limited},
     presence::{Presence, Required},
@@ -56,7 +56,7 @@ pub struct ExecContext {
 /// command that cannot start, 429 and 503 for an agent that takes no more.
 pub async fn run(
     context: &Arc<ExecContext>,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Response<Body>, Problem> {
     if request.method() != Method::POST {
         return Ok(method_not_allowed("POST"));
@@ -184,7 +184,7 @@ pub(crate) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
 pub async fn feed(
     context: &ExecContext,
     id: &str,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Response<Body>, Problem> {
     if request.method() != Method::POST {
         return Ok(method_not_allowed("POST"));

@@ -18,6 +18,7 @@ use tokio::{
     io::copy_bidirectional,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
+use workspace_common::linger::Received;
 use workspace_common::{
     body::{self, Body, BoxError},
     drain::Drain,
@@ -54,7 +55,7 @@ impl Previews {
     pub async fn handle(
         &self,
         call: &str,
-        mut request: Request<Incoming>,
+        mut request: Request<Received>,
     ) -> Result<Response<Body>, Problem> {
         let call = PortCall::parse(call, request.uri().query())?;
         if self.closed.contains(&call.port.get()) {

@@ -9,8 +9,8 @@ mod session;
 use std::{sync::Arc, time::Duration};
 
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
+use workspace_common::linger::Received;
 use workspace_common::{
     body::{Body, collect_limited},
     presence::Presence,
@@ -58,7 +58,7 @@ pub enum Call<'a> {
 pub async fn handle(
     context: &Arc<ExecContext>,
     call: Call<'_>,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Response<Body>, Problem> {
     let method = request.method();
     let reads = matches!(*method, Method::GET | Method::HEAD);
@@ -91,7 +91,7 @@ fn find(context: &ExecContext, id: &str) -> Result<Arc<Process>, Problem> {
 
 async fn start(
     context: &ExecContext,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Response<Body>, Problem> {
     let query = StartQuery::parse(request.uri().query())?;
     let body = collect_limited(request.into_body(), MAX_REQUEST_BYTES).await.map_err(unread)?;
@@ -100,7 +100,7 @@ async fn start(
     Ok(exec::started(&start))
 }
 
-fn list(context: &ExecContext, request: &Request<Incoming>) -> Result<Response<Body>, Problem> {
+fn list(context: &ExecContext, request: &Request<Received>) -> Result<Response<Body>, Problem> {
     none(request.uri().query())?;
     let processes = context.engine.table().list();
     let shown: Value = processes.iter().map(|process| Value::Object(fields(process))).collect();
@@ -110,7 +110,7 @@ fn list(context: &ExecContext, request: &Request<Incoming>) -> Result<Response<B
 fn show(
     context: &ExecContext,
     id: &str,
-    request: &Request<Incoming>,
+    request: &Request<Received>,
 ) -> Result<Response<Body>, Problem> {
     none(request.uri().query())?;
     Ok(json_response(&Value::Object(fields(&*find(context, id)?))))
@@ -140,7 +140,7 @@ fn fields(process: &Process) -> Fields {
 fn read(
     context: &ExecContext,
     id: &str,
-    request: &Request<Incoming>,
+    request: &Request<Received>,
 ) -> Result<Response<Body>, Problem> {
     let OutputQuery { from, follow } = OutputQuery::parse(request.uri().query())?;
     let encoding = form::of_output(request.headers())?;
@@ -169,7 +169,7 @@ fn check_offsets(process: &Process, from: From) -> Result<(), Problem> {
 async fn end(
     context: &ExecContext,
     id: &str,
-    request: &Request<Incoming>,
+    request: &Request<Received>,
 ) -> Result<Response<Body>, Problem> {
     let query = EndQuery::parse(request.uri().query())?;
     let process = find(context, id)?;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
 use serde_json::json;
+use workspace_common::linger::Received;
 use workspace_common::{
     body::{self, Body},
     drain::Drain,
@@ -121,7 +121,7 @@ fn action(path: &str) -> Option<Action<'_>> {
 
 impl Agent {
     /// Answers one request.
-    pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    pub async fn answer(&self, request: Request<Received>) -> Response<Body> {
         let response = match self.act(request).await {
             Ok(response) => response,
             Err(problem) => problem.response(),
@@ -130,7 +130,7 @@ impl Agent {
         response
     }
 
-    async fn act(&self, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
+    async fn act(&self, request: Request<Received>) -> Result<Response<Body>, Problem> {
         let path = request.uri().path().to_owned();
         let action = action(&path);
         if !action.as_ref().is_some_and(Action::is_public) {
@@ -162,7 +162,7 @@ impl Agent {
         }
     }
 
-    fn authorize(&self, request: &Request<Incoming>) -> Result<(), Problem> {
+    fn authorize(&self, request: &Request<Received>) -> Result<(), Problem> {
         let Some(token) = &self.token else { return Ok(()) };
         token.authorize(request.headers()).map_err(|_unauthorized| Problem::unauthorized())
     }

@@ -7,6 +7,7 @@ pub mod body;
 pub mod client;
 pub mod drain;
 pub mod hop;
+pub mod linger;
 pub mod listen;
 pub mod logging;
 pub mod presence;

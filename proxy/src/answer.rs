@@ -105,9 +105,9 @@ pub async fn exchange(
     Ok(Reply::Answer(Answer { response, lease, terms }))
 }
 
-/// The cut ends the connection to the origin, too, and that may be seen before the cut itself.
+/// The cut ends both connections, too, and that may be seen before the cut itself.
 fn unless_cut(context: &Context, refusal: Refusal) -> Refusal {
-    let broke = refusal == Refusal::BadUpstream;
+    let broke = matches!(refusal, Refusal::BadUpstream | Refusal::BadBody);
     if broke && context.drain.is_cut() { Refusal::Draining } else { refusal }
 }
 

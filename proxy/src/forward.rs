@@ -4,9 +4,9 @@ use http::header::HOST;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Uri, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use workspace_common::body::Body;
 use workspace_common::hop::frame;
+use workspace_common::linger::Received;
 
 use crate::answer::{Reply, Terms, exchange};
 use crate::audit::Audit;
@@ -25,7 +25,7 @@ use crate::websocket::Handshake;
 pub async fn serve(
     context: &Context,
     target: &Forward,
-    request: Request<Incoming>,
+    request: Request<Received>,
     audit: &mut Audit,
 ) -> Result<Reply, Refusal> {
     let permit = decide(context, target, &request)?;
@@ -40,7 +40,7 @@ pub async fn send(
     context: &Context,
     permit: &Permit,
     target: &Forward,
-    mut request: Request<Incoming>,
+    mut request: Request<Received>,
     audit: &mut Audit,
 ) -> Result<Reply, Refusal> {
     audit.permitted(permit);
@@ -59,7 +59,7 @@ pub async fn send(
 fn decide(
     context: &Context,
     target: &Forward,
-    request: &Request<Incoming>,
+    request: &Request<Received>,
 ) -> Result<Permit, Refusal> {
     let path = target.path();
     let question = Question::request((target.scheme, &target.at), request.method(), path);
@@ -93,7 +93,7 @@ impl std::fmt::Debug for Upload<'_> {
 /// # Errors
 /// [`Refusal::BodyTooLarge`] when the announced length is over the limit.
 pub fn outgoing(
-    request: Request<Incoming>,
+    request: Request<Received>,
     permit: &Permit,
     path: PathAndQuery,
     upload: Upload<'_>,

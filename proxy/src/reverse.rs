@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::Request;
-use hyper::body::Incoming;
+use workspace_common::linger::Received;
 
 use crate::answer::{Reply, Terms, exchange};
 use crate::audit::{Audit, Outcome};
@@ -41,7 +41,7 @@ pub struct BedrockRoute {
 pub async fn mcp(
     context: &Context,
     path: &McpPath,
-    mut request: Request<Incoming>,
+    mut request: Request<Received>,
     audit: &mut Audit,
 ) -> Result<Reply, Refusal> {
     let rule = context.rules.snapshot().server(&path.server, SystemTime::now())?;
@@ -108,7 +108,7 @@ fn redact(context: &Context, rule: &McpRule, reply: &mut Reply) {
 pub async fn bedrock(
     context: &Context,
     path: &str,
-    request: Request<Incoming>,
+    request: Request<Received>,
     audit: &mut Audit,
 ) -> Result<Reply, Refusal> {
     let route = context.bedrock.as_ref().ok_or(Refusal::UnknownRoute)?;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
 use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use workspace_common::body::Body;
+use workspace_common::linger::Received;
 use workspace_common::serve::{HeadLimits, Malformed, Welcome, serve_connection};
 use workspace_common::stream::{Peer, Stream};
 
@@ -77,7 +77,7 @@ pub async fn connection(
     let limits = head_limits(&context, welcome);
     let stream = Strict::new(stream, limits);
     let (verdict, drain) = (stream.verdict(), context.drain.clone());
-    let handler = move |request: Request<Incoming>| {
+    let handler = move |request: Request<Received>| {
         let (context, verdict) = (Arc::clone(&context), verdict.clone());
         async move {
             match (verdict.of(request.method()), welcome) {
@@ -140,7 +140,7 @@ where
     let Inside { client, permit, peer } = inside;
     let (verdict, drain) = (client.verdict(), context.drain.clone());
     let limits = behind_strict(head_limits(&context, Welcome::Served));
-    let handler = move |request: Request<Incoming>| {
+    let handler = move |request: Request<Received>| {
         let (context, verdict, permit) =
             (Arc::clone(&context), verdict.clone(), Arc::clone(&permit));
         async move {
@@ -174,7 +174,7 @@ pub struct Inside<C> {
 async fn forward_inside(
     context: &Context,
     permit: &Permit,
-    request: Request<Incoming>,
+    request: Request<Received>,
     audit: &mut Audit,
 ) -> Result<Reply, Refusal> {
     audit.check_room()?;
@@ -197,7 +197,7 @@ fn closing(mut response: Response<Body>) -> Response<Body> {
 }
 
 /// Serves one request of a workspace. Exactly one audit line is left, whatever happens.
-async fn handle(context: Arc<Context>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+async fn handle(context: Arc<Context>, request: Request<Received>, peer: Peer) -> Response<Body> {
     let asks_for_more = may_become_opaque(&request);
     let response = answer(&context, request, peer).await;
     let granted = response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -207,14 +207,14 @@ async fn handle(context: Arc<Context>, request: Request<Incoming>, peer: Peer) -
 
 /// The method of a request after which [`Strict`] looks at nothing any more. Inside HTTP/2 it never
 /// looks, and a refused stream says nothing about the others.
-fn may_become_opaque(request: &Request<Incoming>) -> Option<Method> {
+fn may_become_opaque(request: &Request<Received>) -> Option<Method> {
     let websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
     let asks = request.method() == Method::CONNECT
         || request.headers().get_all(UPGRADE).iter().any(websocket);
     (asks && request.version() < Version::HTTP_2).then(|| request.method().clone())
 }
 
-async fn answer(context: &Arc<Context>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+async fn answer(context: &Arc<Context>, request: Request<Received>, peer: Peer) -> Response<Body> {
     let mut audit = Audit::begin(&context.sinks, &peer, request.method().as_str());
     let served = serve(context, request, peer, &mut audit).await;
     conclude(context, served, audit)
@@ -250,7 +250,7 @@ pub fn malformed(context: &Context, peer: Peer, what: Malformed) {
 
 async fn serve(
     context: &Context,
-    request: Request<Incoming>,
+    request: Request<Received>,
     peer: Peer,
     audit: &mut Audit,
 ) -> Result<Served, Refused> {

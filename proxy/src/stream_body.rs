@@ -14,6 +14,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 use workspace_common::body::{Body, BoxError};
+use workspace_common::linger::Received;
 
 use crate::audit::{Audit, Outcome};
 use crate::upstream::pool::{Lease, Pool};
@@ -25,7 +26,7 @@ pub type Ending = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 /// not).
 #[must_use]
 pub fn upload(
-    body: Incoming,
+    body: Received,
     up: Arc<AtomicU64>,
     limit: Option<u64>,
     until: Option<Ending>,
@@ -39,7 +40,7 @@ pub fn upload(
 pub struct OverLimit;
 
 struct Upload {
-    body: Incoming,
+    body: Received,
     up: Arc<AtomicU64>,
     left: u64,
     /// Ends the request by itself: the end of the response is of no use while its reader is stuck.

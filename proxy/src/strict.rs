@@ -378,6 +378,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Strict<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+        let this = self.get_mut();
+        // What still comes will be dropped unread, so nobody is to wait for a head in it.
+        this.state = State::Opaque;
+        Pin::new(&mut this.inner).poll_shutdown(cx)
     }
 }

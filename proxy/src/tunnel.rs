@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
@@ -19,6 +18,7 @@ use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 use workspace_common::body::{self, Body};
+use workspace_common::linger::{Lingering, Received};
 use workspace_common::serve::Welcome;
 use workspace_common::stream::{Peer, Stream};
 
@@ -53,7 +53,7 @@ pub struct Tunnel {
 pub async fn prepare(
     context: &Context,
     at: &HostPort,
-    (request, peer): (Request<Incoming>, Peer),
+    (request, peer): (Request<Received>, Peer),
     audit: &mut Audit,
 ) -> Result<Tunnel, Refusal> {
     let question = Question::tunnel(at).beside_route(context.route_to(at).is_some());
@@ -90,9 +90,9 @@ impl Tunnel {
             permit: self.permit,
             peer: self.peer,
         };
-        match downcast::<TokioIo<Strict<Stream>>>(client) {
+        match downcast::<TokioIo<Lingering<Strict<Stream>>>>(client) {
             Ok(parts) => {
-                let (stream, held) = parts.io.into_inner().into_parts();
+                let (stream, held) = parts.io.into_inner().into_inner().into_parts();
                 let early = Bytes::from([parts.read_buf, held].concat());
                 session.serve(stream, early, audit).await;
             }

@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use sha1::{Digest as _, Sha1};
 use workspace_common::body::{self, Body};
 use workspace_common::hop::{names_upgrade, offers_only};
+use workspace_common::linger::Received;
 
 use crate::answer::Terms;
 use crate::audit::{Audit, Outcome};
@@ -42,7 +43,7 @@ impl std::fmt::Debug for Handshake {
 impl Handshake {
     /// Looks for the wish in a request as it came in. Any other `Upgrade` is no wish that the proxy
     /// passes on: the header is removed and the request goes out as a plain one.
-    pub fn take(request: &mut Request<Incoming>) -> Option<Self> {
+    pub fn take(request: &mut Request<Received>) -> Option<Self> {
         let headers = request.headers();
         let asked = request.version() == Version::HTTP_11
             && request.method() == Method::GET

@@ -198,13 +198,19 @@ fn push_while_it_changes(agent: &Agent) -> Result<()> {
                 taken += 1;
             } else {
                 let code = answer.problem_code().expect("a code");
-                assert!(CODES.contains(&code.as_str()), "{}", answer.text());
+                let known = CODES.contains(&code.as_str()) || is_place_gone(&answer.text());
+                assert!(known, "{}", answer.text());
                 refused += 1;
             }
         }
         ensure_untouched(agent).expect("nothing outside");
         (taken >= 8 && refused >= 8).then_some(())
     })
+}
+
+/// gVisor says EINVAL of a new name in a directory that was removed meanwhile, where Linux says ENOENT.
+fn is_place_gone(problem: &str) -> bool {
+    gvisor::is_place() && problem.contains("Invalid argument (os error 22)")
 }
 
 #[test]

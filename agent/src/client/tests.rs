@@ -6,7 +6,7 @@ use bytes::Bytes;
 use clap::Parser;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use workspace_common::linger::Received;
 use workspace_common::{
     body::{Body, full},
     client::Client,
@@ -63,7 +63,7 @@ impl Agent {
     /// Something that answers everything with the same bytes, in the place of an agent.
     fn impostor(answer: impl Into<Bytes>) -> Self {
         let answer = answer.into();
-        Self::start_with(move |_, request: Request<Incoming>| {
+        Self::start_with(move |_, request: Request<Received>| {
             let answer = answer.clone();
             async move {
                 // Whoever answers before the request has ended may have its client see a broken pipe.
@@ -75,7 +75,7 @@ impl Agent {
 
     fn start_with<H, F>(handler: H) -> Self
     where
-        H: Fn(Arc<Root>, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        H: Fn(Arc<Root>, Request<Received>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
         let directory = tempfile::tempdir().unwrap();

@@ -11,6 +11,7 @@ use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
+use workspace_common::linger::Received;
 use workspace_common::{drain::Drain, stream::Stream};
 
 /// How long the server may take to accept.
@@ -44,7 +45,7 @@ pub(super) enum UpstreamError {
 /// When nobody listens, or what comes is no answer.
 pub(super) async fn exchange(
     port: NonZeroU16,
-    request: Request<Incoming>,
+    request: Request<Received>,
     drain: &Drain,
 ) -> Result<Response<Incoming>, UpstreamError> {
     let stream = connect(port).await.map_err(UpstreamError::Connect)?;

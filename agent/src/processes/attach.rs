@@ -4,7 +4,6 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::{
     WebSocketStream,
@@ -13,6 +12,7 @@ use tokio_tungstenite::{
         protocol::{Role, WebSocketConfig},
     },
 };
+use workspace_common::linger::Received;
 use workspace_common::{
     body::{self, Body},
     drain::Drain,
@@ -37,7 +37,7 @@ const MAX_MESSAGE: usize = 1 << 20;
 pub(super) fn upgrade(
     drain: &Drain,
     process: Arc<Process>,
-    mut request: Request<Incoming>,
+    mut request: Request<Received>,
 ) -> Result<Response<Body>, Problem> {
     let from = query::attach(request.uri().query())?;
     check_offsets(&process, from)?;

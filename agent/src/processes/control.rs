@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use rustix::process::Signal;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
+use workspace_common::linger::Received;
 use workspace_common::{
     body::{Body, collect_limited},
     problem::Problem,
@@ -88,7 +88,7 @@ impl WireSize {
 /// Answers `POST …/signal`.
 pub(super) async fn signal(
     process: Arc<Process>,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Response<Body>, Problem> {
     let wire: WireSignal = body(request, "signal").await?;
     let signalled = wire.send(&process).await?;
@@ -98,14 +98,14 @@ pub(super) async fn signal(
 /// Answers `POST …/resize`.
 pub(super) async fn resize(
     process: &Process,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Result<Response<Body>, Problem> {
     let wire: WireSize = body(request, "size").await?;
     wire.apply(process)?;
     Ok(json_response(&json!({"rows": wire.rows, "cols": wire.cols})))
 }
 
-async fn body<T: DeserializeOwned>(request: Request<Incoming>, what: &str) -> Result<T, Problem> {
+async fn body<T: DeserializeOwned>(request: Request<Received>, what: &str) -> Result<T, Problem> {
     none(request.uri().query())?;
     let body = collect_limited(request.into_body(), MAX_BYTES).await.map_err(unread)?;
     serde_json::from_slice(&body).map_err(|error| {

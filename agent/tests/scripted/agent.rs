@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, channel::Channel};
-use hyper::{body::Incoming, upgrade::Upgraded};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{
@@ -40,7 +40,7 @@ pub(crate) struct Scripted {
 
 /// A call that waits for its answer.
 pub(crate) struct Call {
-    request: Request<Incoming>,
+    request: Request<workspace_common::linger::Received>,
     answer: oneshot::Sender<Response<Body>>,
 }
 

@@ -239,7 +239,9 @@ fn refusal_of(error: &hyper::Error) -> Refusal {
     match error.source() {
         Some(source) if source.is::<OverLimit>() => Refusal::BodyTooLarge,
         Some(source) if source.is::<Cut>() => Refusal::RuleExpired,
-        _ if error.is_user() => Refusal::BadBody,
+        // The client's body broke; not so where the library's own task was dropped, which it counts
+        // among the mistakes of its users and gives a text for a cause.
+        Some(source) if error.is_user() && source.is::<hyper::Error>() => Refusal::BadBody,
         _ => Refusal::BadUpstream,
     }
 }

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use tokio::sync::watch;
 use workspace_common::body::{self, Body};
 use workspace_common::drain::{self, Drain, DrainTrigger};
@@ -116,7 +115,10 @@ pub(crate) fn transport() -> Transport {
     Transport::new(tls, Dns::none())
 }
 
-async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+async fn answer(
+    shared: &Shared,
+    request: Request<workspace_common::linger::Received>,
+) -> Response<Body> {
     assert_eq!(request.uri().path(), "/sts/");
     assert!(!request.headers().contains_key("authorization"));
     let form = body::collect_limited(request.into_body(), 1 << 20).await.unwrap();
