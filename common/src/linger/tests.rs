@@ -67,21 +67,24 @@ async fn after_a_whole_request_nobody_is_waited_for() {
 async fn an_upgraded_connection_closes_one_side_at_a_time() {
     let (_trigger, drain) = drain::channel();
     let (mut client, server) = UnixStream::pair().unwrap();
-    let handler = |mut request: Request<Received>| async move {
-        tokio::spawn(async move {
+    let (tell, mut told) = tokio::sync::mpsc::channel(1);
+    let talking = drain.clone();
+    let handler = move |mut request: Request<Received>| {
+        let tell = tell.clone();
+        talking.spawn(async move {
             let upgraded = hyper::upgrade::on(&mut request).await.unwrap();
             let mut upgraded = hyper_util::rt::TokioIo::new(upgraded);
             upgraded.write_all(b"said").await.unwrap();
             upgraded.shutdown().await.unwrap();
             let mut heard = String::new();
             upgraded.read_to_string(&mut heard).await.unwrap();
-            assert_eq!(heard, "answered");
+            tell.send(heard).await.unwrap();
         });
         let mut response: Response<Body> = Response::new(body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        response
+        async move { response }
     };
-    let serving = drain.spawn(serve_connection(server, PATIENCE, drain.clone(), handler));
+    drain.spawn(serve_connection(server, PATIENCE, drain.clone(), handler));
     client
         .write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n")
         .await
@@ -90,5 +93,6 @@ async fn an_upgraded_connection_closes_one_side_at_a_time() {
     client.read_to_string(&mut heard).await.unwrap();
     assert!(heard.ends_with("\r\n\r\nsaid"), "{heard}");
     client.write_all(b"answered").await.unwrap();
-    serving.await.unwrap();
+    drop(client);
+    assert_eq!(told.recv().await.unwrap(), "answered");
 }
